@@ -1,0 +1,91 @@
+"""The seams of the device side: what a plug-in file in adapters/, engines/, sensors/ or energy/ must offer.
+
+A plug-in file holds exactly one class that derives from its seam, and a docstring. Both ends of the cable import
+this file (contract tests, the simulated transport), so it is standard library only, Python >= 3.6, and holds no logic.
+"""
+from typing import Any, Dict, List, Optional, Tuple
+
+from device_agents.wire import AdapterView, BranchBundle, Context, Decision, Measurement, Outcome
+
+
+class Unsupported(Exception):
+    """This device cannot do it (no runtime, no sensor, no such precision). The controller skips, with this reason."""
+
+
+class UserError(Exception):
+    """The campaign or a plug-in asks for something that makes no sense. Never retried."""
+
+
+class Clock:
+    """Device time: CLOCK_BOOTTIME in ns on a device, a virtual clock in a simulation."""
+
+    def now_ns(self) -> int:
+        raise NotImplementedError
+
+    def sleep_until(self, t_ns: int) -> None:
+        """Return at `t_ns` or, when that has passed, at once."""
+        raise NotImplementedError
+
+
+class Adapter:
+    """ONLINE half of a method. Pure Python, deterministic given (view, contexts, outcomes); one object a trial."""
+
+    def start(self, view: AdapterView, learned: Optional[bytes]) -> Decision:
+        """First decision. `learned` is the trial's learned input, if it names one."""
+        raise NotImplementedError
+
+    def decide(self, context: Context, last: Optional[Outcome]) -> Decision:
+        """Called before every inference; <= 1 ms p99. `last` is None before the first outcome."""
+        raise NotImplementedError
+
+    def learned(self) -> Optional[bytes]:
+        """What it learned, to leave the trial as an artifact; None when it does not learn."""
+        return None
+
+
+class Engine:
+    """An inference runtime. One object a trial; the loop times the calls. Must not assume ONNX, numpy or labels."""
+
+    @classmethod
+    def runtime(cls) -> str:
+        """Name and version, e.g. "onnxruntime 1.31.1". Raises Unsupported, saying what to install, when absent."""
+        raise NotImplementedError
+
+    def open(self, bundle: BranchBundle, store: str, settings: Dict[str, Any]) -> None:
+        """Once, before any load. `store` is the folder in which files are named by their sha256. `settings` holds
+        "seed", "clock", "costs" ({branch: Cost}) and what Order.extra has for the engine."""
+        raise NotImplementedError
+
+    def load(self, branch: str, knobs: Dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def infer(self, branch: str, sample: int) -> Any:
+        """Run sample number `sample` of the bundle through a loaded branch; the predicted class, or None."""
+        raise NotImplementedError
+
+    def unload(self, branch: str) -> None:
+        raise NotImplementedError
+
+
+class Sensor:
+    """Reads one family of files. `root` is '' on a device and a fixture tree in tests; paths are root + "/proc/stat"."""
+
+    metrics = ()  # type: Tuple[str, ...]       what read() may return; names carry units (see wire.UNITS)
+
+    def read(self, root: str) -> Dict[str, Optional[float]]:
+        """Every metric in `metrics`; None = not measurable here. Never raises. May keep the last reading for rates."""
+        raise NotImplementedError
+
+
+class EnergySource:
+    """A source of joules or watts."""
+
+    scope = ""                                  # rail | soc | board | battery | wall | modelled
+    provenance = "measured"
+
+    def available(self, root: str) -> bool:
+        raise NotImplementedError
+
+    def read(self, root: str, t_ns: int) -> List[Measurement]:
+        """`power_w` readings and/or an `energy_j` counter that only grows (wraps already undone)."""
+        raise NotImplementedError
