@@ -1,0 +1,65 @@
+"""Fixtures shared by the whole session: what is slow to make (Ray, an old Python) is looked up once and lazily."""
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_outside_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test may find the user's own .edgefleet/ by searching upwards; a test that wants a home sets its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEFLEET_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+@pytest.fixture
+def edgefleet_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty state folder of this test's own, exported as EDGEFLEET_HOME."""
+    home = tmp_path / ".edgefleet"
+    home.mkdir()
+    monkeypatch.setenv("EDGEFLEET_HOME", str(home))
+    return home
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of prepared data sets; skips where there is none."""
+    folder = os.environ.get("EDGEFLEET_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("EDGEFLEET_DATA names no folder with the data sets")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def python36() -> Path | None:
+    """A real Python 3.6, the oldest that the agent supports: $EDGEFLEET_PYTHON36, PATH, then pyenv. None if absent."""
+    candidates = [os.environ.get("EDGEFLEET_PYTHON36"), shutil.which("python3.6")]
+    candidates += [str(path) for path in sorted(Path.home().glob(".pyenv/versions/3.6.*/bin/python"))]
+    for candidate in filter(None, candidates):
+        if _version(candidate) == "3.6":
+            return Path(candidate)
+    return None
+
+
+def _version(python: str) -> str:
+    """'3.6', or '' when it does not start (pyenv's shims exist for versions that are not selected)."""
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    try:
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One Ray cluster on this machine for every test that asks; schedulers find it running and leave it so."""
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    yield
+    ray.shutdown()
