@@ -1,0 +1,145 @@
+"""fleet.toml -> passive facts about devices, groups and sites. Nothing here opens a connection.
+
+`load_fleet` reads and checks the file, `FleetSpec.select` picks devices by name, glob or tag. Called by resolve.py,
+the runner and the scheduler. Refuses unknown keys, transports, groups and sites, and names that cannot be file names.
+"""
+import fnmatch
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from device_agents import registry
+from harness.errors import ConfigError
+from harness.spec_file import Name, Spec, read_toml, validated
+
+HOST_GROUP = "host"                             # what shares the cores of the machine that the controller runs on
+HERE = "here"                                   # the site of the controller itself
+Names = Annotated[tuple[Name, ...], Field(strict=False)]
+
+
+class DeviceSpec(Spec):
+    """One device, as the file states it. `home` is the agent's folder on the device, None for the transport's own.
+
+    `slowdown` > 1 makes an emulated device of a real one; `simulate` (stated costs and so on) belongs to the transport
+    `simulated`; `warm_s` keeps a warm parent for so many seconds without work, 0 starts every agent cold.
+    """
+
+    name: Name
+    transport: Name = "local"
+    host: str | None = None
+    user: str | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    serial: str | None = None
+    python: str | None = None
+    home: str | None = None
+    site: Name = HERE
+    groups: Names = ()
+    tags: Names = ()
+    slowdown: Annotated[float, Field(ge=1.0, le=1000.0)] = 1.0
+    device_class: str | None = None
+    power_model: dict[str, Any] | None = None
+    warm_s: Annotated[float, Field(ge=0.0)] = 0.0
+    runtime: str | None = None
+    simulate: dict[str, Any] | None = None
+    env: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _local_devices_share_the_host(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("transport", "local") == "local" and "groups" not in value:
+            return {**value, "groups": (HOST_GROUP,)}
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DeviceSpec":
+        if self.simulate is not None and self.transport != "simulated":
+            raise ValueError(f"'simulate' needs transport = \"simulated\", not {self.transport!r}")
+        if self.transport == "simulated" and self.slowdown != 1.0:
+            raise ValueError("'slowdown' is for real devices; state a simulated device's costs in 'simulate'")
+        if self.power_model is not None and not {"idle_w", "busy_w", "source"} <= set(self.power_model):
+            raise ValueError("'power_model' needs the keys idle_w, busy_w and source (where the watts come from)")
+        return self
+
+    @property
+    def provenance(self) -> str:
+        """Of everything that this device times: simulated, emulated or measured."""
+        if self.transport == "simulated":
+            return "simulated"
+        return "emulated" if self.slowdown != 1.0 else "measured"
+
+
+class GroupSpec(Spec):
+    """Devices that share something: cores, a hub, an edge server. `limit` = measured windows at once."""
+
+    limit: Annotated[int, Field(ge=1)] = 1
+
+
+class SiteSpec(Spec):
+    """A machine that can reach some devices; placed by the Ray resource `site:NAME`."""
+
+
+class FleetSpec(Spec):
+    """The whole file. `devices` is in the file's order; `defaults` is already merged into each of them."""
+
+    devices: dict[Name, DeviceSpec]
+    groups: dict[Name, GroupSpec] = Field(default_factory=dict)
+    sites: dict[Name, SiteSpec] = Field(default_factory=dict)
+    defaults: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _merge_defaults(cls, value: dict[str, Any]) -> dict[str, Any]:
+        devices, defaults = value.get("devices"), value.get("defaults", {})
+        if not isinstance(devices, dict) or not isinstance(defaults, dict):
+            return value
+        merged = {name: {**defaults, **one, "name": name} if isinstance(one, dict) else one
+                  for name, one in devices.items()}
+        return {**value, "devices": merged, "groups": {HOST_GROUP: {}, **value.get("groups", {})}}
+
+    def select(self, patterns: Iterable[str], where: str = "") -> list[DeviceSpec]:
+        """By name, glob or "tag:x", each once, in the fleet's order. ConfigError for a pattern without match."""
+        wanted: set[str] = set()
+        for pattern in patterns:
+            found = {name for name in self.devices if self.matches(name, pattern)}
+            if not found:
+                raise self._no_match(pattern, where)
+            wanted |= found
+        return [device for name, device in self.devices.items() if name in wanted]
+
+    def matches(self, name: str, pattern: str) -> bool:
+        """Whether the device `name` is meant by `pattern`."""
+        if pattern.startswith("tag:"):
+            return pattern[4:] in self.devices[name].tags
+        return fnmatch.fnmatchcase(name, pattern)
+
+    def _no_match(self, pattern: str, where: str) -> ConfigError:
+        if pattern.startswith("tag:"):
+            tags = {tag for device in self.devices.values() for tag in device.tags}
+            return ConfigError.unknown("device tag", pattern[4:], tags, where)
+        return ConfigError.unknown("device", pattern, self.devices, where)
+
+
+def host_only() -> FleetSpec:
+    """The fleet without a file: this machine, as the device `host`."""
+    return FleetSpec(devices={"host": DeviceSpec(name="host")}, groups={HOST_GROUP: GroupSpec()})
+
+
+def load_fleet(path: Path) -> FleetSpec:
+    """Raises ConfigError: no such file, broken TOML, unknown key, transport, group or site, no device at all."""
+    value = read_toml(path, "fleet")
+    fleet = validated(FleetSpec, value, path)
+    if not fleet.devices:
+        raise ConfigError(f"{path}: no device; add one, for example:\n[devices.host]\ntransport = \"local\"")
+    transports = registry.names("harness.transports")
+    for name, device in fleet.devices.items():
+        where = f"{path} (devices.{name})"
+        if device.transport not in transports:
+            raise ConfigError.unknown("transport", device.transport, transports, where)
+        if device.site != HERE and device.site not in fleet.sites:
+            raise ConfigError.unknown("site", device.site, {HERE, *fleet.sites}, where)
+        for group in device.groups:
+            if group not in fleet.groups:
+                raise ConfigError.unknown("group", group, fleet.groups, where)
+    return fleet
