@@ -70,7 +70,9 @@ class Engine:
 class Sensor:
     """Reads one family of files. `root` is '' on a device and a fixture tree in tests; paths are root + "/proc/stat"."""
 
-    metrics = ()  # type: Tuple[str, ...]       what read() may return; names carry units (see wire.UNITS)
+    metrics = ()  # type: Tuple[str, ...]       what read() always returns; names carry units (see wire.UNITS)
+    source = ""                                 # what is read, for people; may be refined by the first reading
+    period_s = 0.0                              # read no more often than this; 0 = every tick
 
     def read(self, root: str) -> Dict[str, Optional[float]]:
         """Every metric in `metrics`; None = not measurable here. Never raises. May keep the last reading for rates."""
@@ -82,10 +84,13 @@ class EnergySource:
 
     scope = ""                                  # rail | soc | board | battery | wall | modelled
     provenance = "measured"
+    period_s = 0.0                              # read no more often than this; 0 = every tick
+    reason = ""                                 # why it is not available, or gives no joules now
 
     def available(self, root: str) -> bool:
         raise NotImplementedError
 
     def read(self, root: str, t_ns: int) -> List[Measurement]:
-        """`power_w` readings and/or an `energy_j` counter that only grows (wraps already undone)."""
+        """`power_w` readings and/or an `energy_j` counter that only grows (wraps already undone): the source's total.
+        Parts of it have a prefix (`cpu_power_w`) and are never added to it. Never raises."""
         raise NotImplementedError

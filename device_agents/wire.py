@@ -216,7 +216,9 @@ class Measurement(NamedTuple):
 #              included); met = response within the deadline in force (None without one); feasible = number of
 #              branches whose idle cost fits that deadline; expired: dropped unserved because it was late;
 #              unserved: still queued when the window closed
-#   sample     values{metric: value} cost_us                    one tick of the sampler
+#   sample     values{metric: value} cost_us                    one tick of the sampler: what was read in it
+#              an energy source's metric is "<source>.<metric>", e.g. "rapl.energy_j"; its totals are exactly power_w
+#              and energy_j, parts have a prefix; emulated[metric] names those that the trace scripts, when there are any
 #   loadgen    asked_cpu_pct achieved_cpu_pct asked_mem_mb achieved_mem_mb span_s    since the last such line
 #   note       text                                             for people, e.g. "sampler late 312 ms"
 #   done       inferences decisions switches sampler_cpu_pct peak_rss_mb learned(sha256 or null)
