@@ -1,0 +1,130 @@
+"""Campaign files: what a good one means, and one clear sentence for every mistake in a bad one."""
+from pathlib import Path
+
+import pytest
+
+from harness.config import CampaignSpec, load_campaign
+from harness.errors import ConfigError
+
+GOOD = """
+name = "mine"
+seed = 7
+repeats = 2
+plugins = "plugins"
+preflight = { above_idle_c = 5, min_battery_pct = 40 }
+exclude = [{ device = "sim-*", method = "still", reason = "no need" }]
+[matrix]
+device = ["host"]
+task = ["toy"]
+model = ["net"]
+method = ["still-full", "mover"]
+trace = ["flat", "made"]
+[trial]
+engine = "paper"
+arrival = { kind = "poisson", rate = { hz = 10 } }
+deadline = { ms = 80 }
+residency = "cache:3"
+duration_s = 12
+[methods.still-full]
+adapter = "still"
+branch = "full"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with plug-in files whose names the campaign may use; only names matter here."""
+    for name in ("adapters/still.py", "adapters/mover.py", "engines/paper.py", "tasks/toy.py", "models/net.py",
+                 "traces/flat.csv", "traces/made.py"):
+        path = tmp_path / "plugins" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path
+
+
+def load(folder: Path, text: str) -> CampaignSpec:
+    path = folder / "c.toml"
+    path.write_text(text)
+    return load_campaign(path)
+
+
+def test_a_good_file(folder: Path) -> None:
+    spec = load(folder, GOOD)
+    assert spec.matrix.training_seed == (0,)
+    assert spec.trial.arrival.model_dump(exclude_none=True) == {"kind": "poisson", "rate": {"hz": 10.0}}
+    assert spec.trial.deadline.model_dump(exclude_none=True) == {"ms": 80.0}
+    assert spec.method("still-full").adapter == "still"
+    assert spec.method("still-full").settings == {"branch": "full"}
+    assert (spec.method("mover").adapter, spec.method("mover").settings) == ("mover", {})
+    assert spec.plugin_dirs == (str(folder / "plugins"),)
+    assert spec.preflight.max_co_cpu_pct is None
+
+
+def test_the_defaults_are_relative_to_the_device(folder: Path) -> None:
+    text = GOOD.replace('arrival = { kind = "poisson", rate = { hz = 10 } }\n', "")
+    trial = load(folder, text.replace("deadline = { ms = 80 }", "")).trial
+    assert trial.arrival.model_dump(exclude_none=True) == {"kind": "periodic", "rate": {"utilisation": 0.8}}
+    assert trial.deadline.model_dump(exclude_none=True) == {"x_full": 1.3}
+
+
+def test_fleet_is_relative_to_the_campaign_file(folder: Path) -> None:
+    assert load(folder, 'fleet = "bench/fleet.toml"\n' + GOOD).fleet == folder / "bench" / "fleet.toml"
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ("repeats", "repeat", "unknown key 'repeat'. Did you mean 'repeats'? Allowed here: exclude, fleet, matrix, method"),
+    ("residency", "residancy", "unknown key 'trial.residancy'. Did you mean 'residency'? Allowed here: accuracy_floor"),
+    ("above_idle_c", "above_idle", "unknown key 'preflight.above_idle'. Did you mean 'above_idle_c'?"),
+    ('reason = "no need"', 'resaon = "x"', "unknown key 'exclude.0.resaon'. Did you mean 'reason'?"),
+    ("hz = 10", "herz = 10", "unknown key 'trial.arrival.rate.herz'. Did you mean 'hz'?"),
+    ('name = "mine"\n', "", "the key 'name' is missing"),
+    ('name = "mine"', 'name = "../mine"', "name = '../mine' is no name: letters, digits"),
+    ('name = "mine"', 'name = "mine.part"', "must not end in '.' or '.part'"),
+    ("duration_s = 12", "duration_s = -12", "trial.duration_s = -12: input should be greater than 0"),
+    ("duration_s = 12", 'duration_s = "12"', "trial.duration_s = '12': input should be a valid number"),
+    ("duration_s = 12", "duration_s = nan", "trial.duration_s = nan: input should be a finite number"),
+    ("repeats = 2", "repeats = 0", "repeats = 0"),
+    ("repeats = 2", "repeats = true", "repeats = True"),
+    ("seed = 7", "seed = -1", "seed = -1"),
+    ('"cache:3"', '"cache:0"', "trial.residency: 'cache:0' is none of: all, one, cache:K"),
+    ('"cache:3"', '"some"', "trial.residency: 'some' is none of"),
+    ('kind = "poisson"', 'kind = "posson"', "trial.arrival.kind = 'posson'"),
+    ('kind = "poisson"', 'kind = "closed"', "trial.arrival: a closed loop has no rate"),
+    (", rate = { hz = 10 }", "", "trial.arrival: poisson arrivals need a rate"),
+    ("hz = 10", "hz = 10, utilisation = 0.5", "trial.arrival.rate: state one of"),
+    ("hz = 10", "hz = 0", "trial.arrival.rate.hz = 0"),
+    ("{ ms = 80 }", "{ ms = 80, x_full = 2 }", "trial.deadline: state one of"),
+    ('device = "sim-*", method = "still", ', "", "exclude.0: state at least one of device, task"),
+    ('adapter = "still"', "", "the key 'methods.still-full.adapter' is missing"),
+    ('["still-full", "mover"]', '["still-full", "movr"]', "unknown method 'movr'"),
+    ('adapter = "still"', 'adapter = "stil"', "unknown adapter 'stil'"),
+    ('engine = "paper"', 'engine = "papr"', "unknown engine 'papr'"),
+    ('task = ["toy"]', 'task = ["toi"]', "unknown task 'toi'"),
+    ('model = ["net"]', 'model = ["nte"]', "unknown model 'nte'"),
+    ('trace = ["flat", "made"]', 'trace = ["flat", "mode"]', "unknown trace 'mode'"),
+    ('trace = ["flat", "made"]', 'trace = "flat"', "matrix.trace = 'flat'"),
+    ('plugins = "plugins"', 'plugins = "plugin"', "is no folder (it is relative to the campaign file)"),
+    ("seed = 7", "seed = ", "broken TOML: Invalid value (at line 3, column 8)"),
+])
+def test_every_mistake_is_told_in_one_sentence(folder: Path, old: str, new: str, said: str) -> None:
+    assert old in GOOD
+    with pytest.raises(ConfigError) as caught:
+        load(folder, GOOD.replace(old, new))
+    assert said in str(caught.value)
+    assert str(folder / "c.toml") in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(("old", "new", "near"), [
+    ('"movr"', "matrix.method", "'mover'"), ('"mode"', "matrix.trace", "'made'")])
+def test_a_misspelt_plugin_says_where_and_what_is_near(folder: Path, old: str, new: str, near: str) -> None:
+    text = GOOD.replace('"mover"]', '"movr"]') if "movr" in old else GOOD.replace('"made"]', '"mode"]')
+    with pytest.raises(ConfigError) as caught:
+        load(folder, text)
+    assert f"({new}). Did you mean {near}? There is: " in str(caught.value)
+
+
+def test_all_mistakes_of_a_file_are_told_at_once(folder: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(folder, GOOD.replace("repeats", "repeat").replace("residency", "residancy"))
+    assert len(str(caught.value).splitlines()) == 2
