@@ -127,7 +127,7 @@ class TrialSpec(Spec):
 class MethodSpec(Spec):
     """A method under a label: `adapter` is a plug-in name, every other key one of its settings."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     adapter: Name
 
     @property

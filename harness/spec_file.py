@@ -4,6 +4,7 @@ Called by config.py and fleet.py. The sentence names the file, the dotted key, w
 miss; all mistakes of a file are told at once. Refuses to guess: an unknown key is an error, never ignored.
 """
 import difflib
+import math
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
@@ -29,7 +30,7 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN), AfterValidator(_f
 class Spec(BaseModel):
     """What is read from a file: frozen, strict about keys and types, no silent conversion of text to numbers."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 Model = TypeVar("Model", bound=Spec)
@@ -38,7 +39,7 @@ Model = TypeVar("Model", bound=Spec)
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """The file as a dict. Raises ConfigError with line and column when it is broken, and when it cannot be read."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        value = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(_missing(path, what)) from None
     except OSError as error:
@@ -47,6 +48,8 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         raise ConfigError(f"{path}: not a text file in UTF-8 (byte {error.start}).") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: broken TOML: {error}.") from None
+    _refuse_what_json_lacks(value, "", path)
+    return value
 
 
 def validated(model: type[Model], value: dict[str, Any], path: Path) -> Model:
@@ -56,6 +59,20 @@ def validated(model: type[Model], value: dict[str, Any], path: Path) -> Model:
     except ValidationError as error:
         lines = [_sentence(model, one) for one in error.errors(include_url=False)]
         raise ConfigError("\n".join(f"{path}: {line}" for line in dict.fromkeys(lines))) from None
+
+
+def _refuse_what_json_lacks(value: Any, key: str, path: Path) -> None:
+    """Settings travel and are hashed as JSON, which has no dates, times, infinities or NaN."""
+    if isinstance(value, dict):
+        for name, one in value.items():
+            _refuse_what_json_lacks(one, f"{key}.{name}" if key else name, path)
+    elif isinstance(value, list):
+        for index, one in enumerate(value):
+            _refuse_what_json_lacks(one, f"{key}.{index}", path)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{path}: {key} = {value} is not a finite number.")
+    elif not isinstance(value, str | int | float):
+        raise ConfigError(f"{path}: {key} = {value} is a date or a time, which no key takes; quote it to make it text.")
 
 
 def _missing(path: Path, what: str) -> str:

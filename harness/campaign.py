@@ -1,0 +1,199 @@
+"""Campaign x fleet -> trials: pure, seeded, interleaved in blocks. A trial's id is the hash of what defines it.
+
+Called by resolve.py. Given the same files, bundles and runtimes it returns the same plan, so "what is missing" is a
+set difference of ids and resume is the default. What cannot be named yet (bundle not built, device never reached) is
+listed with the reason, and so is what the campaign excludes: nothing is dropped in silence.
+"""
+import fnmatch
+import hashlib
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from device_agents import registry
+from device_agents.wire import LoadTrace, Trial, sha256_of
+from harness.config import CampaignSpec, ExcludeSpec
+from harness.errors import ConfigError
+from harness.fleet import DeviceSpec, FleetSpec
+from workloads.trace_file import load_trace
+
+if TYPE_CHECKING:
+    from workloads.bundle import BundleFolder
+
+ID_LENGTH = 16                                  # hex digits; 2^64 ids: a collision in a million trials is one in 10^7
+NO_RUNTIME = "none"                             # of a device that lacks the engine's runtime: its trials are skipped
+BundleKey = tuple[str, str, int]                # task, model, training seed
+
+#: Fields of a Trial that do not define it: names, and its place in the interleaving.
+NOT_DEFINING = ("id", "campaign", "label", "block")
+
+
+class Cell(NamedTuple):
+    """One combination of the matrix, before repeats."""
+
+    device: str
+    task: str
+    model: str
+    training_seed: int
+    method: str                                 # label
+    trace: str
+
+
+class Excluded(NamedTuple):
+    """A cell that the campaign leaves out, and why."""
+
+    device: str
+    task: str
+    model: str
+    method: str
+    trace: str
+    reason: str
+
+
+class Unnamed(NamedTuple):
+    """A trial that has no id yet, because its bundle or its device's runtime is not known."""
+
+    cell: Cell
+    repeat: int
+    reason: str
+
+
+class Plan(NamedTuple):
+    """`trials` in the order in which they run. `notes` are for people."""
+
+    trials: tuple[Trial, ...]
+    excluded: tuple[Excluded, ...]
+    unnamed: tuple[Unnamed, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def derive_seed(seed: int, dimension: str) -> int:
+    """One independent 32-bit seed per random dimension, from its name."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{dimension}".encode()).digest()[:4], "big")
+
+
+def trial_id(trial: Trial) -> str:
+    """Hash of everything that defines the trial; the trace counts by its content, not by its name."""
+    value: dict[str, Any] = dict(trial._asdict())
+    for name in NOT_DEFINING:
+        del value[name]
+    value["peers"] = sorted(trial.peers)
+    value["trace"] = trial.trace.digest()
+    return sha256_of(value)[:ID_LENGTH]
+
+
+def expand(campaign: CampaignSpec, fleet: FleetSpec, bundles: Mapping[BundleKey, "BundleFolder"],
+           runtimes: Mapping[tuple[str, str], str], plugin_dirs: Sequence[str], where: str = "") -> Plan:
+    """All trials of the campaign. `runtimes` maps (device, engine) to e.g. "onnxruntime 1.31.1" or NO_RUNTIME.
+
+    `where` names the campaign file in messages. Raises ConfigError for unknown devices and for a campaign that selects
+    nothing, UserError (seams) for a trace that cannot be read.
+    """
+    where = where or f"campaign {campaign.name!r}"
+    cells, excluded, notes = _cells(campaign, fleet, where)
+    offline = set(registry.names("workloads.methods", plugin_dirs))
+    trials: dict[str, Trial] = {}
+    unnamed: list[Unnamed] = []
+    merged: dict[tuple[str, str], None] = {}
+    for repeat in range(campaign.repeats):
+        seed = derive_seed(campaign.seed, f"repeat/{repeat}")
+        traces = {name: load_trace(name, campaign.trial.duration_s, derive_seed(seed, "trace"), plugin_dirs)
+                  for name in campaign.matrix.trace}
+        block: list[Trial] = []
+        for cell in cells:
+            known = _known(campaign, cell, bundles, runtimes, offline)
+            if isinstance(known, str):
+                unnamed.append(Unnamed(cell, repeat, known))
+                continue
+            trial = _trial(campaign, fleet.devices[cell.device], cell, known, traces[cell.trace], seed, repeat)
+            twin = trials.setdefault(trial.id, trial)
+            if twin is trial:
+                block.append(trial)
+            else:
+                merged[(twin.label, trial.label)] = None
+        random.Random(derive_seed(seed, "order")).shuffle(block)
+        for trial in block:                     # re-inserted, so that the dict is in running order
+            trials[trial.id] = trials.pop(trial.id)
+    notes += [f"{second!r} has the same settings as {first!r}: run once, as {first!r}" for first, second in merged]
+    return Plan(tuple(trials.values()), tuple(excluded), tuple(unnamed), tuple(notes))
+
+
+class _Known(NamedTuple):
+    """What a cell needs before its trials have ids."""
+
+    bundle: str
+    policy: Mapping[str, Any]
+    runtime: str
+
+
+def _known(campaign: CampaignSpec, cell: Cell, bundles: Mapping[BundleKey, "BundleFolder"],
+           runtimes: Mapping[tuple[str, str], str], offline: set[str]) -> _Known | str:
+    """Bundle, policy and runtime of a cell, or the reason why they are not known."""
+    runtime = runtimes.get((cell.device, campaign.trial.engine))
+    if runtime is None:
+        return f"the device {cell.device} was never reached, so its runtime is not known"
+    folder = bundles.get((cell.task, cell.model, cell.training_seed))
+    if folder is None:
+        return f"the bundle {cell.task}/{cell.model}, seed {cell.training_seed}, is not built"
+    method = campaign.method(cell.method).adapter
+    if method in offline and method not in folder.policies:
+        return f"the bundle {cell.task}/{cell.model}, seed {cell.training_seed}, has no policy for {method} yet"
+    return _Known(folder.bundle.id, folder.policies.get(method, {}), runtime)
+
+
+def _trial(campaign: CampaignSpec, device: DeviceSpec, cell: Cell, known: _Known, trace: LoadTrace,
+           seed: int, repeat: int) -> Trial:
+    spec, method = campaign.trial, campaign.method(cell.method)
+    trial = Trial(
+        id="", campaign=campaign.name, device=device.name, peers=(), task=cell.task, model=cell.model,
+        bundle=known.bundle, method=method.adapter, label=cell.method, settings={**known.policy, **method.settings},
+        learned=None, engine=spec.engine, runtime=known.runtime, knobs=dict(spec.knobs), residency=spec.residency,
+        trace=trace, arrival=spec.arrival.model_dump(exclude_none=True),
+        deadline=spec.deadline.model_dump(exclude_none=True), late=spec.late, duration_s=spec.duration_s,
+        warmup_s=spec.warmup_s, sample_hz=spec.sample_hz, accuracy_floor=spec.accuracy_floor,
+        slowdown=device.slowdown, seed=seed, repeat=repeat, block=repeat)
+    return trial._replace(id=trial_id(trial))
+
+
+def _cells(campaign: CampaignSpec, fleet: FleetSpec, where: str) -> tuple[list[Cell], list[Excluded], list[str]]:
+    """The cells that are left, those that are excluded, and a note for each exclude that matches nothing."""
+    matrix = campaign.matrix
+    for key in type(matrix).model_fields:
+        if not getattr(matrix, key):
+            raise ConfigError(f"{where}: matrix.{key} is empty, so the campaign selects nothing.")
+    devices = fleet.select(matrix.device, f"{where} (matrix.device)")
+    cells: list[Cell] = []
+    excluded: dict[Excluded, None] = {}
+    used: set[int] = set()
+    for cell in _product(campaign, devices):
+        rules = [index for index, rule in enumerate(campaign.exclude) if _matches(rule, cell, campaign, fleet)]
+        used.update(rules)
+        if rules:
+            excluded[_excluded(cell, campaign.exclude[rules[0]])] = None
+        else:
+            cells.append(cell)
+    if not cells:
+        raise ConfigError(f"{where}: 'exclude' leaves nothing of {len(excluded)} cells "
+                          f"({'; '.join(sorted({one.reason for one in excluded}))}), so the campaign selects nothing.")
+    notes = [f"exclude[{index}] matches nothing in the matrix"
+             for index in range(len(campaign.exclude)) if index not in used]
+    return cells, list(excluded), notes
+
+
+def _product(campaign: CampaignSpec, devices: Iterable[DeviceSpec]) -> Iterable[Cell]:
+    matrix = campaign.matrix
+    return dict.fromkeys(                       # a name that the matrix lists twice counts once
+        Cell(device.name, task, model, training_seed, method, trace)
+        for device in devices for task in matrix.task for model in matrix.model
+        for training_seed in matrix.training_seed for method in matrix.method for trace in matrix.trace)
+
+
+def _matches(rule: ExcludeSpec, cell: Cell, campaign: CampaignSpec, fleet: FleetSpec) -> bool:
+    adapter = campaign.method(cell.method).adapter
+    return (fleet.matches(cell.device, rule.device) and fnmatch.fnmatchcase(cell.task, rule.task)
+            and fnmatch.fnmatchcase(cell.model, rule.model) and fnmatch.fnmatchcase(cell.trace, rule.trace)
+            and any(fnmatch.fnmatchcase(name, rule.method) for name in (cell.method, adapter)))
+
+
+def _excluded(cell: Cell, rule: ExcludeSpec) -> Excluded:
+    return Excluded(cell.device, cell.task, cell.model, cell.method, cell.trace, rule.reason)
