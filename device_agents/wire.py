@@ -173,6 +173,7 @@ class Context(NamedTuple):
     latency_ms: Optional[float] = None          # of the last inference
     deadline_ms: Optional[float] = None         # in force now
     accuracy_floor: Optional[float] = None      # in force now
+    queue_ms: Optional[float] = None            # that the arrival at hand has waited
 
 
 class Decision(NamedTuple):
