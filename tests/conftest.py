@@ -36,7 +36,12 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def python36() -> Path | None:
-    """A real Python 3.6, the oldest that the agent supports: $EDGEFLEET_PYTHON36, PATH, then pyenv. None if absent."""
+    """A real Python 3.6, or None where there is none."""
+    return find_python36()
+
+
+def find_python36() -> Path | None:
+    """A Python 3.6, the oldest that the agent supports: $EDGEFLEET_PYTHON36, then PATH, then pyenv's."""
     candidates = [os.environ.get("EDGEFLEET_PYTHON36"), shutil.which("python3.6")]
     candidates += [str(path) for path in sorted(Path.home().glob(".pyenv/versions/3.6.*/bin/python"))]
     for candidate in filter(None, candidates):

@@ -1,0 +1,113 @@
+"""Runs every bench_*.py beside it and rewrites docs/benchmarks.md from what they print. `make bench` calls it.
+
+A benchmark is a script that prints one JSON line a figure: {"figure", "value", "target", "unit", "command"} and
+optionally "note"; its other lines are passed on. `target` reads ">= 0.97" or "<= 60", or is empty when there is none.
+Figures are never asserted in tests: a machine may be slow or busy. A script that fails leaves a row that says so.
+"""
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+DOCUMENT = ROOT / "docs" / "benchmarks.md"
+DEADLINE_S = 900
+KEYS = {"figure", "value", "target", "unit", "command"}
+
+HEADER = """\
+# Figures, measured
+
+Written by `make bench` from the scripts in `tests/benchmarks/`; do not edit. Ratios compare two things inside one run,
+interleaved, because the speed of a shared machine drifts. Nothing here was measured on a real board.
+
+Machine: {machine}. Recorded {date}.
+
+| figure | value | target | met | command |
+|---|---:|---|---|---|
+"""
+
+
+def main() -> int:
+    scripts = sorted(HERE.glob("bench_*.py"))
+    wanted = sys.argv[1:]
+    if wanted:                                  # a few by name, printed but not recorded: the document stays whole
+        scripts = [script for script in scripts if script.stem.removeprefix("bench_") in wanted]
+    rows = [row for script in scripts for row in figures_of(script)]
+    if not rows:
+        print("no benchmarks found" + (f" named {', '.join(wanted)}" if wanted else ""), file=sys.stderr)
+        return 2
+    table = "".join(line_of(row) for row in rows)
+    print(table, end="")
+    if not wanted:
+        text = HEADER.format(machine=machine(), date=time.strftime("%Y-%m-%d", time.gmtime())) + table
+        partial = DOCUMENT.with_suffix(".md.part")
+        partial.write_text(text)
+        partial.replace(DOCUMENT)
+        print(f"wrote {DOCUMENT.relative_to(ROOT)}", file=sys.stderr)
+    return 1 if any("failed" in row for row in rows) else 0
+
+
+def figures_of(script: Path) -> list[dict[str, Any]]:
+    """The figures that a script printed, and a row {"figure", "failed"} when it did not end well."""
+    name = script.relative_to(ROOT).as_posix()
+    print(f"== {name}", file=sys.stderr)
+    try:
+        done = subprocess.run([sys.executable, name], cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=DEADLINE_S,
+                              check=False)
+    except subprocess.TimeoutExpired:
+        return [{"figure": name, "failed": f"no end within {DEADLINE_S} s"}]
+    rows = []
+    for line in done.stdout.splitlines():
+        row = as_figure(line)
+        if row is None:
+            print(line, file=sys.stderr)
+        else:
+            rows.append(row)
+    if done.returncode != 0 or not rows:
+        rows.append({"figure": name, "failed": f"exit code {done.returncode}, {len(rows)} figures"})
+    return rows
+
+
+def as_figure(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and row.keys() >= KEYS else None
+
+
+def line_of(row: dict[str, Any]) -> str:
+    if "failed" in row:
+        return f"| {row['figure']} | failed: {row['failed']} | | no | |\n"
+    figure = f"{row['figure']} ({row['note']})" if row.get("note") else row["figure"]
+    value = f"{row['value']:.4g}" if isinstance(row["value"], float) else str(row["value"])
+    unit = f" {row['unit']}" if row["unit"] else ""
+    return f"| {figure} | {value}{unit} | {row['target']} | {met(row)} | `{row['command']}` |\n"
+
+
+def met(row: dict[str, Any]) -> str:
+    """yes or no; empty when the target is not a bound."""
+    bound = re.fullmatch(r"(<=|>=)\s*([\d.]+).*", str(row["target"]))
+    if bound is None or row["value"] is None:
+        return ""
+    value, limit = float(row["value"]), float(bound[2])
+    return "yes" if (value <= limit if bound[1] == "<=" else value >= limit) else "no"
+
+
+def machine() -> str:
+    model = "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith(("model name", "Model")):
+            model = line.partition(":")[2].strip()
+            break
+    return f"{os.cpu_count()} cores, {model}, {platform.machine()}, Python {platform.python_version()}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
