@@ -1,9 +1,9 @@
 """Runs the agent's own tests on a real Python 3.6, the oldest that a device may have. `make check` calls it.
 
 A test file takes part when it imports device_agents and otherwise only the standard library and pytest; it must then
-be written in Python 3.6 itself, and use no fixture of tests/conftest.py. The interpreter is found as tests/conftest.py says; pytest and onnxruntime 1.10, the last
-of theirs for 3.6, go into .venv36 on first use. Without an interpreter, or without a way to install, it says so and
-passes: the 3.6 floor is then held by vermin alone.
+be written in Python 3.6 itself, and use no fixture of tests/conftest.py. The interpreter is found as tests/conftest.py
+says; pytest and onnxruntime 1.10, the last of theirs for 3.6, go into .venv36 on first use. Without an interpreter, or
+without a way to install, it says so and passes: the 3.6 floor is then held by vermin alone.
 """
 import ast
 import os
