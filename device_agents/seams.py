@@ -70,7 +70,7 @@ class Engine:
 class Sensor:
     """Reads one family of files. `root` is '' on a device and a fixture tree in tests; paths are root + "/proc/stat"."""
 
-    metrics = ()  # type: Tuple[str, ...]       what read() always returns; names carry units (see wire.UNITS)
+    metrics: Tuple[str, ...] = ()               # what read() always returns; names carry units (see wire.UNITS)
     source = ""                                 # what is read, for people; may be refined by the first reading
     period_s = 0.0                              # read no more often than this; 0 = every tick
 
