@@ -4,7 +4,7 @@ Called by plan, build, run and status. Reads the store and the bundle cache; ask
 probe) only when told to, or when it was never seen. Writes nothing: who wants to keep the facts stores `facts`.
 """
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from harness.campaign import NO_RUNTIME, BundleKey, Plan, expand
 from harness.config import CampaignSpec, load_campaign
-from harness.errors import DeviceError, DeviceUnsupported
+from harness.errors import ConfigError, DeviceUnsupported, EdgefleetError
 from harness.fleet import DeviceSpec, FleetSpec, host_only, load_fleet
 from harness.home import Home
 from workloads.bundle import BundleFolder, find_bundle
@@ -67,7 +67,8 @@ def resolve(campaign_path: Path, fleet_path: Path | None = None, home: Home | No
     bundles = {key: folder for key, recipe in recipes.items() if home and (folder := find_bundle(home.path, recipe))}
     engine = campaign.trial.engine
     known = known_facts(home)
-    facts, silent = ask_devices([one for one in devices if _wanted(one, known, engine, ask)], engine, home)
+    asked = [one for one in devices if _wanted(one, known, engine, ask)]
+    facts, silent = ask_devices(asked, [engine], home if ask == "all" else None)
     runtimes = {(one.name, engine): runtime for one in devices
                 if (runtime := runtime_of({**known, **facts}.get(one.name), engine)) is not None}
     plan = expand(campaign, fleet, bundles, runtimes, campaign.plugin_dirs, str(campaign_path))
@@ -86,35 +87,51 @@ def known_facts(home: Home | None) -> dict[str, Facts]:
         return {}
     from db.store import Store
 
-    with Store.open(home.results, create=False) as store:
-        return {row["name"]: row["facts"] for row in store.devices()}
+    with Store.read_only(home.results) as store:
+        return {row["name"]: row["facts"] for row in store.rows("device", ("name", "facts"))}
 
 
-def ask_devices(devices: list[DeviceSpec], engine: str, home: Home | None) -> tuple[dict[str, Facts], dict[str, str]]:
-    """Probe all devices at once: answers, and reasons of those that gave none. Without a home nothing is left behind."""
+def known_states(home: Home | None, trial_ids: Collection[str]) -> dict[str, str]:
+    """trial id -> its state in the store, for those of `trial_ids` that it has."""
+    if home is None or not home.results.is_file():
+        return {}
+    from db.store import Store
+
+    with Store.read_only(home.results) as store:
+        return store.states(trial_ids)
+
+
+def ask_devices(devices: Sequence[DeviceSpec], engines: Sequence[str],
+                home: Home | None) -> tuple[dict[str, Facts], dict[str, str]]:
+    """Probe all devices at once: answers by device, and the reasons of those that gave none.
+
+    Without a home nothing is left behind on this machine.
+    """
     if not devices:
         return {}, {}
     with ExitStack() as stack:
         if home is None:
             home = Home(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefleet-"))))
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=min(16, len(devices))))
-        answers = list(pool.map(lambda spec: _ask(spec, engine, home), devices))
+        answers = list(pool.map(lambda spec: _ask(spec, engines, home), devices))
     facts = {spec.name: answer for spec, answer in zip(devices, answers) if isinstance(answer, dict)}
     return facts, {spec.name: answer for spec, answer in zip(devices, answers) if isinstance(answer, str)}
 
 
-def _ask(spec: DeviceSpec, engine: str, home: Home) -> Facts | str:
+def _ask(spec: DeviceSpec, engines: Sequence[str], home: Home) -> Facts | str:
     from harness.device import open_device
 
     try:
         device = open_device(spec, home)
         try:
-            return device.probe([engine])
+            return device.probe(engines)
         finally:
             device.close()
     except DeviceUnsupported as error:          # no Python at all: the device is there and cannot run anything
-        return {"engines": {engine: {"runtime": None, "reason": str(error)}}}
-    except DeviceError as error:
+        return {"engines": {engine: {"runtime": None, "reason": str(error)} for engine in engines}}
+    except ConfigError:
+        raise
+    except EdgefleetError as error:
         return str(error)
 
 

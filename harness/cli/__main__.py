@@ -1,0 +1,4 @@
+"""`python -m harness.cli`: the same as the command `edgefleet`."""
+from harness.cli import main
+
+main()

@@ -1,0 +1,88 @@
+"""How verbs speak: data (tables, JSON) to stdout, words to stderr, and the home that is in use.
+
+Everything that came from a device or a file passes `clean`, so that no terminal escape gets through.
+"""
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.home import Home
+
+FLEET_HELP = "Fleet file; default: the campaign's, ./fleet.toml, this machine."
+JSON_HELP = "One JSON document on stdout."
+WIDTH_OF_A_PIPE = 250                           # columns; nobody wants a table folded to 80 in a file
+
+
+def clean(text: str) -> str:
+    """`text` with every control character but the line feed and the tab replaced."""
+    return "".join(one if one.isprintable() or one in "\n\t" else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
+def words(text: str) -> None:
+    """A line for people."""
+    sys.stderr.write(clean(text) + "\n")
+
+
+def data(value: Any) -> None:
+    """A JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
+    """A table on stdout. A column whose name ends in '>' is set flush right; None is shown as '-'."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE, highlight=False)
+    shown = Table(box=box.SIMPLE_HEAD, title=Text(title) if title else None, title_justify="left", pad_edge=False)
+    for column in columns:
+        right = column.endswith(">")
+        shown.add_column(column.rstrip(">"), justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text("-" if value is None else clean(str(value))) for value in row))
+    console.print(shown)
+
+
+def in_words(seconds: float) -> str:
+    """'45 s', '3 min 20 s', '2 h 05 min'."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def existing_home() -> "Home":
+    """The home in use, told on stderr. Raises ConfigError when nothing was ever built or run."""
+    from harness.errors import ConfigError
+    from harness.home import FOLDER
+
+    home = home_if_any()
+    if home is None or not home.path.is_dir():
+        raise ConfigError(f"there is no {FOLDER}/ in {Path.cwd()} or above it, so nothing was run yet. "
+                          "Try: edgefleet run workloads/campaigns/quickstart.toml")
+    return home
+
+
+def home_if_any() -> "Home | None":
+    """The home in use, told on stderr; None when there is none."""
+    from harness.home import Home, find_home
+
+    path = find_home(Path.cwd())
+    if path is not None:
+        words(f"home: {path}")
+    return Home(path) if path is not None else None
+
+
+def new_home() -> "Home":
+    """The home in use, created where it is not there, and told on stderr."""
+    from harness.home import Home, make_home
+
+    path = make_home(Path.cwd())
+    words(f"home: {path}")
+    return Home(path)
