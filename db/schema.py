@@ -18,11 +18,15 @@ from sqlalchemy import (
 
 from device_agents.wire import PROVENANCES
 
+#: Version of the schema: the newest file in migrations/versions/.
+REVISION = "0001"
+
 STATES = ("pending", "running", "done", "failed", "skipped")
 
 metadata = MetaData(naming_convention={
     "ix": "ix_%(table_name)s_%(column_0_N_name)s", "fk": "fk_%(table_name)s_%(column_0_name)s",
-    "pk": "pk_%(table_name)s", "ck": "ck_%(table_name)s_%(constraint_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"})
+    "pk": "pk_%(table_name)s", "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s"})
 
 
 def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
@@ -125,6 +129,14 @@ trial = Table(
     Index(None, "campaign", "state"),
 )
 
+membership = Table(                                        # a trial may belong to several campaigns; it runs once
+    "membership", metadata,
+    Column("campaign", ForeignKey("campaign.name"), primary_key=True),
+    Column("trial", ForeignKey("trial.id"), primary_key=True),
+    Column("label", Text, nullable=False),                 # what this campaign calls the method
+    Column("block", Integer, nullable=False),              # its place in this campaign's interleaving
+)
+
 attempt = Table(
     "attempt", metadata,
     Column("trial", ForeignKey("trial.id"), primary_key=True),
@@ -136,7 +148,7 @@ attempt = Table(
     Column("journal", Text),                               # file under journals/
     Column("journal_sha256", Text),
     Column("boot_id", Text),
-    Column("fingerprint", JSON),
+    Column("fingerprint", JSON(none_as_null=True)),       # kernel, machine, governor, cores ... at the start
     Column("preflight", Text),                             # yes | no | unknown
     Column("started_s", Float),                            # wall clock of the controller
     Column("ended_s", Float),
@@ -193,7 +205,7 @@ measurement = Table(
     Column("phase", Text, nullable=False),
     Column("value", Float),                                # null: not measurable at that moment
     Column("unit", Text, nullable=False),
-    Column("source", Text, nullable=False),
+    Column("source", Text, primary_key=True),              # sensor, energy source, trace or loadgen
     Column("provenance", Text, nullable=False),
     sqlite_with_rowid=False,
 )
