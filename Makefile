@@ -53,6 +53,6 @@ $(STAMP): pyproject.toml constraints.txt
 	    echo "$$python cannot make environments. Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }; \
 	echo "setting up $(VENV) with $$("$$python" --version); the first time takes a few minutes"; \
 	"$$python" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt setuptools
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
