@@ -53,12 +53,12 @@ def main() -> int:
     return 1 if any("failed" in row for row in rows) else 0
 
 
-def figures_of(script: Path) -> list[dict[str, Any]]:
+def figures_of(script: Path, root: Path = ROOT) -> list[dict[str, Any]]:
     """The figures that a script printed, and a row {"figure", "failed"} when it did not end well."""
-    name = script.relative_to(ROOT).as_posix()
+    name = script.relative_to(root).as_posix()
     print(f"== {name}", file=sys.stderr)
     try:
-        done = subprocess.run([sys.executable, name], cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=DEADLINE_S,
+        done = subprocess.run([sys.executable, name], cwd=root, stdout=subprocess.PIPE, text=True, timeout=DEADLINE_S,
                               check=False)
     except subprocess.TimeoutExpired:
         return [{"figure": name, "failed": f"no end within {DEADLINE_S} s"}]

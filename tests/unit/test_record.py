@@ -1,0 +1,43 @@
+"""docs/benchmarks.md is made of what the scripts print: bounds are judged right, a script that dies leaves a row."""
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.benchmarks import record
+
+FIGURE = {"figure": "throughput", "value": 0.98, "target": ">= 0.97", "unit": "", "command": "python bench_loop.py"}
+
+
+@pytest.mark.parametrize(("value", "target", "said"), [
+    (0.98, ">= 0.97", "yes"), (0.96, ">= 0.97", "no"), (60, "<= 60", "yes"), (61, "<= 60 us", "no"), (3.0, "", ""),
+    (None, "<= 1", ""),
+])
+def test_bounds(value: float | None, target: str, said: str) -> None:
+    assert record.met({**FIGURE, "value": value, "target": target}) == said
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Callable[[str], list[dict[str, Any]]]:
+    """What comes of a script with the given code."""
+    def run(code: str) -> list[dict[str, Any]]:
+        path = tmp_path / "bench_made_up.py"
+        path.write_text(code)
+        return record.figures_of(path, tmp_path)
+    return run
+
+
+def test_words_between_figures_are_not_figures(rows: Any) -> None:
+    assert rows(f"import json\nprint('warming up')\nprint('[1, 2]')\nprint(json.dumps({FIGURE!r}))") == [FIGURE]
+
+
+def test_a_script_that_dies_keeps_its_figures_and_leaves_a_row(rows: Any) -> None:
+    found = rows(f"import json, sys\nprint(json.dumps({FIGURE!r}))\nsys.exit(3)")
+    assert found[0] == FIGURE
+    assert found[1]["failed"] == "exit code 3, 1 figures"
+    assert "| no |" in record.line_of(found[1])
+
+
+def test_a_script_that_says_nothing_failed(rows: Any) -> None:
+    assert "failed" in rows("pass")[0]
