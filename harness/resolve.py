@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from device_agents import registry
 from harness.campaign import NO_RUNTIME, BundleKey, Plan, expand
 from harness.config import CampaignSpec, load_campaign
 from harness.errors import ConfigError, DeviceUnsupported, EdgefleetError
@@ -39,9 +40,10 @@ class Resolved(NamedTuple):
     plan: Plan
 
     @property
-    def methods(self) -> list[str]:
-        """Plug-in names of the campaign's methods, for which a bundle needs policies."""
-        return sorted({self.campaign.method(label).adapter for label in self.campaign.matrix.method})
+    def methods_with_policy(self) -> list[str]:
+        """Plug-in names of those of the campaign's methods that have an offline half, so need a policy in a bundle."""
+        offline = registry.names("workloads.methods", self.campaign.plugin_dirs)
+        return sorted({self.campaign.method(label).adapter for label in self.campaign.matrix.method} & set(offline))
 
 
 def find_fleet(campaign: CampaignSpec, fleet_path: Path | None, folder: Path) -> Path | None:
@@ -88,7 +90,7 @@ def known_facts(home: Home | None) -> dict[str, Facts]:
     from db.store import Store
 
     with Store.read_only(home.results) as store:
-        return {row["name"]: row["facts"] for row in store.rows("device", ("name", "facts"))}
+        return {row["name"]: row["facts"] for row in store.devices()}
 
 
 def known_states(home: Home | None, trial_ids: Collection[str]) -> dict[str, str]:

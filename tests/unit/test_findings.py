@@ -33,7 +33,8 @@ def test_silence_is_an_error_that_carries_the_reason() -> None:
 
 
 def test_a_missing_runtime_is_an_error_and_replay_does_not_count_as_one() -> None:
-    lacking = {"onnxruntime_cpu": {"runtime": None, "reason": "no module named onnxruntime"}, "replay": {"runtime": "r"}}
+    lacking = {"onnxruntime_cpu": {"runtime": None, "reason": "no module named onnxruntime"},
+               "replay": {"runtime": "r"}}
     finding, = examine(HOST, {**GOOD, "engines": lacking}, None, NOW_NS)
     assert finding.level == "error"
     assert "no module named onnxruntime" in finding.text

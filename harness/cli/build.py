@@ -1,0 +1,84 @@
+"""`edgefleet build`: the offline half of a campaign: train, export, write bundles. Cached by content.
+
+`build_missing` is also what `run` calls first. torch is imported only where a bundle is missing.
+"""
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli import _output
+
+if TYPE_CHECKING:
+    from harness.home import Home
+    from harness.resolve import Resolved
+    from workloads.seams import Report
+
+ORDER = 30
+
+
+def build(
+    campaign: Annotated[Path, typer.Argument(help="Campaign file (TOML).")],
+    fleet: Annotated[Path | None, typer.Option(help=_output.FLEET_HELP)] = None,
+) -> None:
+    """Train, export and write the bundles that a campaign needs; says what it reuses.
+
+    \b
+    Examples:
+      edgefleet build workloads/campaigns/quickstart.toml
+    """
+    from harness.resolve import resolve
+
+    home = _output.new_home()
+    resolved = resolve(campaign, fleet, home, ask="never")
+    if build_missing(resolved, home):
+        resolved = resolve(campaign, fleet, home, ask="never")
+    _output.table(("task", "model", "seed>", "branches>", "best accuracy>", "bundle", "folder"), [
+        (*key, len(folder.bundle.branches), f"{max(one.accuracy for one in folder.bundle.branches):.4f}",
+         folder.bundle.id[:12], folder.path) for key, folder in resolved.bundles.items()])
+
+
+def build_missing(resolved: "Resolved", home: "Home") -> bool:
+    """Build every bundle of the campaign that is missing or lacks a policy of its methods; whether there was one.
+
+    Tells on stderr what is reused and how a build goes on. Raises UserError.
+    """
+    methods = resolved.methods_with_policy
+    built = False
+    for key, recipe in resolved.recipes.items():
+        name = f"{key[0]}/{key[1]}, seed {key[2]}"
+        folder = resolved.bundles.get(key)
+        if folder is not None and set(methods) <= set(folder.policies):
+            _output.words(f"bundle {name}: reused {folder.bundle.id[:12]}")
+            continue
+        from workloads.build import build_bundle
+
+        with _progress(name) as report:
+            made = build_bundle(home.path, recipe, methods, report, resolved.campaign.plugin_dirs)
+        what = "reused, policies made anew" if made.reused else "built"
+        _output.words(f"bundle {name}: {what} {made.folder.bundle.id[:12]} in {_output.in_words(made.seconds)}")
+        built = True
+    return built
+
+
+@contextmanager
+def _progress(name: str) -> "Iterator[Report]":
+    """A live line on a terminal, and one line a step elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    steps: dict[str, Any] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+               TextColumn("{task.fields[note]}"))
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        def report(progress: Any) -> None:
+            if progress.step not in steps:
+                if not console.is_terminal:
+                    _output.words(f"bundle {name}: {progress.step} ...")
+                steps[progress.step] = bar.add_task(f"{name}: {progress.step}", total=progress.total, note="")
+            bar.update(steps[progress.step], completed=progress.done, total=progress.total, note=progress.note)
+
+        yield report
