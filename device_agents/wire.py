@@ -7,7 +7,9 @@ measured here", never 0. Units are in the names. This file refuses behaviour: no
 """
 import hashlib
 import json
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple, Type, TypeVar
+
+T = TypeVar("T")
 
 PROTOCOL = 1
 
@@ -50,7 +52,7 @@ class BranchBundle(NamedTuple):
     dtype: str
     samples: str
     labels: str
-    count: int
+    count: int                                  # type: ignore[assignment]  # of samples; hides tuple.count, unused
     branches: Tuple[Branch, ...]
     training: Dict[str, Any] = {}               # noqa: RUF012  how it was made; provenance for people
 
@@ -307,7 +309,7 @@ def order_from_json(value: Dict[str, Any]) -> Order:
     return _make(Order, value)
 
 
-def _make(cls: Any, value: Dict[str, Any]) -> Any:
+def _make(cls: Type[T], value: Dict[str, Any]) -> T:
     try:
         return cls(**value)
     except TypeError as error:

@@ -3,9 +3,9 @@
     EdgefleetError
     ├── ConfigError          bad file, key or name                       exit 2   blame user     never retried
     ├── DeviceError                                                      exit 3
-    │   ├── DeviceUnreachable   no answer                                         blame link     3 retries, then benched
-    │   ├── DeviceNotReady      hot, low battery, busy                            blame device   waited for, then retried
-    │   └── DeviceUnsupported   lacks Python, runtime or feature                  blame device   skipped, with the reason
+    │   ├── DeviceUnreachable   no answer                                       blame link     3 retries, then benched
+    │   ├── DeviceNotReady      hot, low battery, busy                          blame device   waited for, then retried
+    │   └── DeviceUnsupported   lacks Python, runtime or feature                blame device   skipped, with the reason
     └── TrialError                                                       exit 1
         ├── AgentCrashed        the journal ends without done or failed           blame device   1 retry, keeps the tail
         ├── AgentTimeout        not done by its due time                          blame device   1 retry
@@ -30,6 +30,7 @@ class EdgefleetError(Exception):
     exit_code = 1
     retries = 0
     blame = "harness"
+    journal = b""                               # gzip'd, of the attempt that failed, when one was collected
 
 
 class ConfigError(EdgefleetError):

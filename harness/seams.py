@@ -3,11 +3,11 @@
 Implemented one file each in transports/ and by scheduler.py. No behaviour here. A transport knows nothing of
 trials; a scheduler knows nothing of devices beyond their names and sites.
 """
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from device_agents.wire import Trial
+from device_agents.wire import Cost, Trial
 
 
 class Completed(NamedTuple):
@@ -29,7 +29,7 @@ class Transport(Protocol):
         """Run to the end. Raises DeviceUnreachable (no answer in time, connection lost), never for rc != 0."""
 
     def push(self, files: Sequence[tuple[Path, str]], deadline_s: float) -> None:
-        """Copy (local file, path on the device) pairs in one stream; each to `.part`, then renamed. Parents are made."""
+        """Copy (local file, path on the device) pairs in one stream, each to `.part`, then renamed. Makes parents."""
 
     def pull(self, source: str, destination: Path, deadline_s: float) -> None:
         """Copy one file from the device, to `.part` here, then renamed."""
@@ -38,28 +38,40 @@ class Transport(Protocol):
 
 
 class TrialResult(NamedTuple):
-    """What the scheduler hands to the driver for one attempt, and the last one of a trial has `final` set."""
+    """What happened to one attempt of a trial. Travels from a site to the driver, which alone writes the database.
+
+    `state`: running (it began; token, period_ms and deadline_ms are set) · done · failed · skipped · pending (not
+    attempted: the device was benched). `final` is False for `running` and for a failure that will be tried again.
+    `journal` is the gzip'd journal, b"" when none could be collected.
+    """
 
     trial_id: str
     device: str
-    attempt: int
-    state: str                       # done | failed | skipped | retry
+    attempt: int                     # 0: nothing was attempted
+    state: str
     final: bool
-    error: str                       # class name, "" when done
-    blame: str                       # user | harness | link | device | ""
-    message: str
-    journal: str                     # path of the collected journal on the controller, "" when there is none
-    started_wall_s: float
-    ended_wall_s: float
-    notes: tuple[str, ...] = ()
+    error: str = ""                  # class name, "" when done
+    blame: str = ""                  # user | harness | link | device
+    message: str = ""
+    journal: bytes = b""
+    at_s: float = 0.0                # wall clock of the site, Unix seconds
+    token: int = 0
+    period_ms: float | None = None
+    deadline_ms: float | None = None
+    facts: dict[str, Any] | None = None                # of a device contacted for the first time in this run
+    costs: tuple[Cost, ...] = ()                       # profiled for this trial's bundle on the way
 
 
-Work = Callable[[Trial, int], TrialResult]
-"""Runs attempt n of a trial to its result. Raises only EdgefleetError."""
+Report = Callable[[TrialResult], None]
+Work = Callable[[Trial, int, Report], TrialResult]
+"""Runs one attempt to its end and returns `done`; reports `running` when it begins. Raises EdgefleetError otherwise."""
 
 
 class Scheduler(Protocol):
     """One trial at a time on a device, no more measured windows at once than a group allows, retries by class."""
 
-    def run(self, trials: Sequence[Trial]) -> Iterator[TrialResult]:
-        """Yields every attempt's result as it comes. Closing the iterator cancels what has not begun."""
+    def run(self, trials: Sequence[Trial], first_attempts: Mapping[str, int]) -> Iterator[TrialResult]:
+        """Yields results as they come, `running` ones included. Closing the iterator starts nothing more.
+
+        `first_attempts` is the number of each trial's next attempt, by id.
+        """

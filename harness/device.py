@@ -1,0 +1,187 @@
+"""A device that is alive: a Transport and the agent that lives behind it. The only place that speaks the agent's verbs.
+
+Made by `open_device`, used by the runner, plan and doctor. Every method is one round trip (push: two). It refuses to
+keep state about trials: what a device holds is asked of the device, by trial id.
+"""
+import gzip
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, cast
+
+from device_agents import registry
+from device_agents.wire import Cost, Order, canonical_json, order_to_json
+from harness.agent_zip import AgentZip, build_agent
+from harness.errors import (
+    AgentFailed,
+    ConfigError,
+    DeviceNotReady,
+    DeviceUnreachable,
+    DeviceUnsupported,
+    EdgefleetError,
+)
+from harness.fleet import DeviceSpec
+from harness.home import Home
+from harness.seams import Completed, Transport
+
+QUICK_S = 60.0                                  # deadline of a verb that only looks
+PUSH_FLOOR_B_S = 50_000                         # slowest link that a push is given time for
+
+_BY_EXIT: dict[int, type[EdgefleetError]] = {3: DeviceUnsupported, 4: DeviceNotReady, 2: AgentFailed}
+
+
+class Waited(NamedTuple):
+    """How a trial ended on the device: done | failed | crashed | running (deadline passed) | unknown (never seen)."""
+
+    state: str
+    journal_gz: bytes
+
+
+class Held(NamedTuple):
+    """A trial folder that the device still has."""
+
+    attempt: int
+    state: str                                  # running | done | failed | crashed
+
+
+class AgentTransport(Transport, Protocol):
+    """What a file in transports/ offers: a Transport that knows where the agent lives and which Python runs it."""
+
+    agent_home: str
+    python: str
+
+
+def open_device(spec: DeviceSpec, home: Home) -> "Device":
+    """Connects lazily. Raises ConfigError for a transport that cannot be made from the spec."""
+    module = registry.load_module("harness.transports", spec.transport)
+    made = [value for name, value in vars(module).items()
+            if isinstance(value, type) and value.__module__ == module.__name__ and name.endswith("Transport")]
+    if len(made) != 1:
+        raise ConfigError(f"{module.__file__} must hold exactly one class named ...Transport, found {len(made)}")
+    transport = cast(AgentTransport, made[0](spec, home.device(spec.name)))
+    return Device(spec, transport, build_agent(home.cache), home.cache)
+
+
+class Device:
+    """`spec` are its passive facts. Every method raises DeviceUnreachable, DeviceUnsupported or DeviceNotReady."""
+
+    def __init__(self, spec: DeviceSpec, transport: AgentTransport, agent: AgentZip, cache: Path) -> None:
+        self.spec = spec
+        self._transport, self._agent, self._cache = transport, agent, cache
+        self._deployed = False
+
+    def deploy(self) -> None:
+        """Make sure that this very agent is on the device. A device that already answers with it gets nothing."""
+        if self._deployed:
+            return
+        if self._transport.run(self._argv("list"), QUICK_S).rc != 0:
+            self._transport.push([(self._agent.path, self._remote(self._agent.path.name))], QUICK_S)
+            self._call("list", deadline_s=QUICK_S)
+        self._deployed = True
+
+    def probe(self) -> dict[str, Any]:
+        """Facts: see the agent's verb `probe`. Leaves nothing on the device but the agent."""
+        self.deploy()
+        return cast(dict[str, Any], self._json("probe"))
+
+    def push(self, files: Mapping[str, Path]) -> int:
+        """Bring the content that the device lacks, by sha256; the bytes that travelled. Verified over there."""
+        self.deploy()
+        wanted = canonical_json(sorted(files)).encode()
+        lacking = cast(list[str], self._json("missing", stdin=wanted))
+        if not lacking:
+            return 0
+        size_b = sum(files[digest].stat().st_size for digest in lacking)
+        deadline_s = QUICK_S + size_b / PUSH_FLOOR_B_S
+        self._transport.push([(files[digest], self._remote(f"store/{digest}")) for digest in lacking], deadline_s)
+        torn = self._json("missing", "--verify", stdin=canonical_json(sorted(lacking)).encode(), deadline_s=deadline_s)
+        if torn:
+            raise DeviceUnreachable(f"{self.spec.name}: {len(torn)} of {len(lacking)} pushed files arrived damaged "
+                                    f"({torn[0][:12]}...); check the link and its disk")
+        return size_b
+
+    def profile(self, order: Order, deadline_s: float) -> tuple[Cost, ...]:
+        """Idle cost of each branch of the order's bundle, on this very device."""
+        costs = self._json("profile", stdin=canonical_json(order_to_json(order)).encode(), deadline_s=deadline_s)
+        return tuple(Cost(**cost) for cost in costs)
+
+    def start(self, order: Order, stored: Sequence[tuple[str, int]] = ()) -> None:
+        """Push trial.json and let the agent detach itself. Returns when it holds the device's lock.
+
+        `stored`: (trial id, attempt) of journals that are safe here; their folders go, without a round trip of its own.
+        """
+        name = _folder(order.trial.id, order.attempt)
+        local = self._cache / f"{self.spec.name}.trial.json"
+        local.write_text(json.dumps(order_to_json(order)), encoding="utf-8")
+        self._transport.push([(local, self._remote(f"trials/{name}/trial.json"))], QUICK_S)
+        warm = ["--warm-s", f"{self.spec.warm_s:g}"] if self.spec.warm_s else []
+        gone = [word for trial in stored for word in ("--clean", _folder(*trial))]
+        self._call("run", name, "--detach", *warm, *gone, deadline_s=QUICK_S)
+
+    def wait(self, trial_id: str, attempt: int, deadline_s: float) -> Waited:
+        """Block on the device's own lock; nothing travels until the trial ends. Brings the journal along."""
+        words = (_folder(trial_id, attempt), "--collect", "--timeout-s", f"{deadline_s:.1f}")
+        out = self._call("wait", *words, deadline_s=deadline_s + QUICK_S).stdout
+        head, _, journal = out.partition(b"\n")
+        told = self._parse("wait", head)
+        if told["state"] in ("done", "failed", "crashed") and told.get("sha256"):
+            self._check_journal(journal, told)
+        return Waited(told["state"], journal)
+
+    def stop(self, trial_id: str, attempt: int) -> None:
+        """End a trial that is overdue, so that the device is free again."""
+        self._call("stop", _folder(trial_id, attempt), deadline_s=QUICK_S)
+
+    def clean(self, trials: Iterable[tuple[str, int]]) -> None:
+        """Remove folders of trials whose journals are safe here."""
+        self._call("clean", *(_folder(*trial) for trial in trials), deadline_s=QUICK_S)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _check_journal(self, journal_gz: bytes, told: dict[str, Any]) -> None:
+        try:
+            whole = hashlib.sha256(gzip.decompress(journal_gz)).hexdigest() == told["sha256"]
+        except (OSError, EOFError):
+            whole = False
+        if not whole:
+            raise DeviceUnreachable(f"{self.spec.name}: the journal arrived damaged; it is still on the device")
+
+    def _remote(self, name: str) -> str:
+        return f"{self._transport.agent_home}/{name}"
+
+    def _argv(self, verb: str, *words: str) -> list[str]:
+        agent = self._remote(self._agent.path.name)
+        return [self._transport.python, agent, verb, "--home", self._transport.agent_home, *words]
+
+    def _json(self, verb: str, *words: str, stdin: bytes = b"", deadline_s: float = QUICK_S) -> Any:
+        return self._parse(verb, self._call(verb, *words, stdin=stdin, deadline_s=deadline_s).stdout)
+
+    def _call(self, verb: str, *words: str, deadline_s: float, stdin: bytes = b"") -> Completed:
+        done = self._transport.run(self._argv(verb, *words), deadline_s, stdin)
+        if done.rc != 0:
+            words_said = done.stderr.decode("utf-8", "replace").strip()
+            last = words_said.splitlines()[-1] if words_said else f"exit status {done.rc}, no message"
+            raise _BY_EXIT.get(done.rc, AgentFailed)(f"{self.spec.name}: {verb}: {last}")
+        return done
+
+    def _parse(self, verb: str, text: bytes) -> Any:
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise DeviceUnreachable(f"{self.spec.name}: {verb} answered no JSON but {text[:60]!r}; does its login "
+                                    "shell print something?") from None
+
+
+def held_trials(facts: Mapping[str, Any]) -> dict[str, Held]:
+    """The newest attempt of every trial that a probed device still holds, by trial id."""
+    held: dict[str, Held] = {}
+    for entry in facts.get("trials", ()):
+        if entry["id"] not in held or held[entry["id"]].attempt < entry["attempt"]:
+            held[entry["id"]] = Held(entry["attempt"], entry["state"])
+    return held
+
+
+def _folder(trial_id: str, attempt: int) -> str:
+    return f"{trial_id}.{attempt}"

@@ -1,0 +1,232 @@
+"""One trial on one device: `run_trial`, six numbered steps from top to bottom, no callbacks into it.
+
+A `Runner` lives at a site and is called by the scheduler, one thread a device. It keeps what it learns of a device in
+this run (facts, costs, what the device still holds); it never sees the database. Before it starts anything it asks the
+device for the trial's id, because the controller may have died while the agent went on.
+"""
+import gzip
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from workloads.bundle import BundleFolder, open_bundle
+
+from device_agents.wire import BranchBundle, Cost, Order, Trial
+from harness.config import PreflightSpec
+from harness.device import Device, Held, held_trials, open_device
+from harness.errors import (
+    AgentCrashed,
+    AgentFailed,
+    AgentTimeout,
+    DeviceError,
+    DeviceNotReady,
+    DeviceUnreachable,
+    DeviceUnsupported,
+    EdgefleetError,
+)
+from harness.fleet import DeviceSpec, FleetSpec
+from harness.home import Home
+from harness.leases import Windows
+from harness.preflight import limits
+from harness.seams import Report, TrialResult
+
+SETUP_S = 90.0                                  # import the runtime, load the branches, on the slowest board
+PROFILE_ROUNDS, PROFILE_WARMUP = 20, 3
+PROFILE_S = 600.0
+AGENT_FOLDERS = ("adapters", "engines", "sensors", "energy")
+
+CostKey = tuple[str, str, str, str]             # device, bundle, engine, runtime
+
+
+class Bench(NamedTuple):
+    """All that a site must know to run a campaign's trials. Plain data: it travels to the site's process."""
+
+    home: str
+    fleet: FleetSpec
+    bundles: dict[str, str]                     # id -> folder
+    costs: dict[CostKey, tuple[Cost, ...]]      # what the store has
+    tokens: dict[str, int]
+    preflight: PreflightSpec
+    plugin_dirs: tuple[str, ...]
+
+
+class _Session:
+    """What is known of one device in this run."""
+
+    def __init__(self, device: Device, facts: dict[str, Any]) -> None:
+        self.device, self.facts = device, facts
+        self.held: dict[str, Held] = held_trials(facts)
+        self.pushed: set[str] = set()
+        self.stored: list[tuple[str, int]] = []     # journals that the driver has; their folders may go
+
+
+class Runner:
+    """Runs trials of one `Bench`. Safe for one thread per device."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench, self._home = bench, Home(Path(bench.home))
+        self._windows = Windows(bench.fleet.groups)
+        self._sessions: dict[str, _Session] = {}
+        self._costs = dict(bench.costs)
+        self._bundles: dict[str, BundleFolder] = {}
+        self._plugins = _plugin_files(bench.plugin_dirs)
+
+    def run_trial(self, trial: Trial, attempt: int, report: Report) -> TrialResult:
+        """One attempt. Returns the `done` result; raises EdgefleetError with `journal` set when one was collected."""
+        spec = self._bench.fleet.devices[trial.device]
+        # 1. the device: reached, the right runtime, and not already busy with this very trial
+        session, facts = self._session(spec, trial)
+        device, held = session.device, session.held.pop(trial.id, None)
+        attempt = held.attempt if held else attempt
+        # 2. what it lacks: bundle, plug-ins, costs
+        folder = self._push(session, trial)
+        costs, profiled = self._cost(session, trial, folder.bundle)
+        order = self._order(trial, attempt, folder.bundle, costs, session)
+        report(TrialResult(trial.id, trial.device, attempt, "running", False, at_s=time.time(), token=order.token,
+                           period_ms=order.period_ms, deadline_ms=order.deadline_ms, facts=facts, costs=profiled))
+        with self._windows.measured(spec):
+            # 3. start, unless the device has it already
+            if held is None:
+                device.start(order, session.stored)
+                session.stored = []
+            # 4. wait in silence, 5. collect
+            state, journal_gz = self._wait(device, trial, attempt)
+        # 6. the result
+        if state != "done":
+            error = _failure(state, journal_gz, f"{trial.device}: trial {trial.id}, attempt {attempt}")
+            error.journal = journal_gz
+            raise error
+        return TrialResult(trial.id, trial.device, attempt, "done", True, journal=journal_gz, at_s=time.time())
+
+    def stored(self, device: str, trial_id: str, attempt: int) -> None:
+        """The driver has this journal in its store: the device need not keep it."""
+        if device in self._sessions:
+            self._sessions[device].stored.append((trial_id, attempt))
+
+    def close(self) -> None:
+        """Leave devices as found: no trial folders, no connections. A device that is gone now keeps its folders."""
+        for session in self._sessions.values():
+            with suppress(DeviceError):
+                if session.stored:
+                    session.device.clean(session.stored)
+            session.device.close()
+
+    def _session(self, spec: DeviceSpec, trial: Trial) -> tuple[_Session, dict[str, Any] | None]:
+        """The device's session, and its facts when this is the first contact of the run."""
+        fresh = spec.name not in self._sessions
+        if fresh:
+            device = open_device(spec, self._home)
+            self._sessions[spec.name] = _Session(device, device.probe())
+        session = self._sessions[spec.name]
+        engine = session.facts["engines"].get(trial.engine, {})
+        if engine.get("runtime") is None:
+            raise DeviceUnsupported(f"{spec.name}: {engine.get('reason') or 'no runtime for ' + trial.engine}")
+        if engine["runtime"] != trial.runtime:
+            raise DeviceUnsupported(
+                f"{spec.name}: has {engine['runtime']} now, but this trial was planned for {trial.runtime}. Run "
+                "`edgefleet doctor` to record what the device has, then run again.")
+        return session, (session.facts if fresh else None)
+
+    def _push(self, session: _Session, trial: Trial) -> BundleFolder:
+        if trial.bundle not in self._bundles:
+            self._bundles[trial.bundle] = open_bundle(Path(self._bench.bundles[trial.bundle]))
+        folder = self._bundles[trial.bundle]
+        if trial.bundle not in session.pushed:
+            session.device.push({**folder.files, **{digest: path for _, (digest, path) in self._plugins.items()}})
+            session.pushed.add(trial.bundle)
+        return folder
+
+    def _cost(self, session: _Session, trial: Trial, bundle: BranchBundle) -> tuple[tuple[Cost, ...], tuple[Cost, ...]]:
+        """The costs of the trial's branches on its device, and those of them that were profiled just now."""
+        key = (trial.device, trial.bundle, trial.engine, trial.runtime)
+        if key in self._costs:
+            return self._costs[key], ()
+        order = self._order(trial, 0, bundle, (), session)._replace(
+            extra={
+                   "profile": {"rounds": PROFILE_ROUNDS, "warmup": PROFILE_WARMUP}})
+        with self._windows.measured(session.device.spec):
+            self._costs[key] = session.device.profile(order, PROFILE_S)
+        return self._costs[key], self._costs[key]
+
+    def _order(self, trial: Trial, attempt: int, bundle: BranchBundle, costs: tuple[Cost, ...],
+               session: _Session) -> Order:
+        spec = session.device.spec
+        full_ms = full_latency_ms(bundle, costs)
+        return Order(
+            trial=trial, attempt=attempt, token=self._bench.tokens[trial.device],
+            period_ms=period_ms(trial.arrival, full_ms), deadline_ms=deadline_ms(trial.deadline, full_ms), costs=costs,
+            preflight=limits(self._bench.preflight, session.facts), provenance=spec.provenance,
+            power_model=spec.power_model, plugins={name: digest for name, (digest, _) in self._plugins.items()},
+            extra={"replay": dict(spec.simulate)} if spec.simulate else {})
+
+    def _wait(self, device: Device, trial: Trial, attempt: int) -> tuple[str, bytes]:
+        """Silent until the trial ends. A channel that dies is no failed trial: it is asked again when it is due."""
+        due_s = time.monotonic() + SETUP_S + trial.warmup_s + trial.duration_s * (2 if trial.late == "serve" else 1)
+        try:
+            state, journal_gz = device.wait(trial.id, attempt, due_s - time.monotonic())
+        except DeviceUnreachable:
+            time.sleep(max(0.0, due_s - SETUP_S - time.monotonic()))
+            state, journal_gz = device.wait(trial.id, attempt, SETUP_S)
+        if state == "running":
+            device.stop(trial.id, attempt)
+            raise AgentTimeout(f"{trial.device}: trial {trial.id} was not done {SETUP_S:.0f} s after its time; stopped")
+        return state, journal_gz
+
+
+def full_latency_ms(bundle: BranchBundle, costs: tuple[Cost, ...]) -> float | None:
+    """Idle median of the branch with most MACs; None before it is known."""
+    full = max(bundle.branches, key=lambda branch: branch.macs).id
+    return next((cost.latency_ms for cost in costs if cost.branch == full), None)
+
+
+def period_ms(arrival: Mapping[str, Any], full_ms: float | None) -> float | None:
+    """Mean time between arrivals on a device whose full branch takes `full_ms`; None for a closed loop."""
+    rate = arrival.get("rate")
+    if rate is None:
+        return None
+    if "hz" in rate:
+        return float(1000.0 / rate["hz"])
+    return None if full_ms is None else float(full_ms / rate["utilisation"])
+
+
+def deadline_ms(deadline: Mapping[str, Any], full_ms: float | None) -> float | None:
+    """The deadline as asked, on a device whose full branch takes `full_ms`; None when none is asked."""
+    if "ms" in deadline:
+        return float(deadline["ms"])
+    if "x_full" not in deadline or full_ms is None:
+        return None
+    return float(deadline["x_full"] * full_ms)
+
+
+def _failure(state: str, journal_gz: bytes, where: str) -> EdgefleetError:
+    """The error that a journal without `done` stands for."""
+    if state != "failed":
+        lines = _lines(journal_gz)
+        tail = lines[-1][:200].decode("utf-8", "replace") if lines else "no line"
+        return AgentCrashed(f"{where}: the agent died; its journal ends after {len(lines)} lines with: {tail}")
+    last = json.loads(_lines(journal_gz)[-1])
+    kind, message = last.get("error"), f"{where}: {last.get('message')}"
+    if kind == "not_ready":
+        return DeviceNotReady(message)
+    if kind == "unsupported":
+        return DeviceUnsupported(message)
+    return AgentFailed(message, blame="user" if kind == "user" else "harness")
+
+
+def _lines(journal_gz: bytes) -> list[bytes]:
+    return gzip.decompress(journal_gz).splitlines() if journal_gz else []
+
+
+def _plugin_files(plugin_dirs: tuple[str, ...]) -> dict[str, tuple[str, Path]]:
+    """"adapters/mine" -> (sha256, file) of the user's plug-ins that run on a device."""
+    found: dict[str, tuple[str, Path]] = {}
+    for directory in plugin_dirs:
+        for folder in AGENT_FOLDERS:
+            for path in sorted((Path(directory) / folder).glob("*.py")):
+                if path.name != "__init__.py":
+                    found[f"{folder}/{path.stem}"] = (hashlib.sha256(path.read_bytes()).hexdigest(), path)
+    return found

@@ -1,0 +1,247 @@
+"""Who runs which trial when: `inline` in this thread, or `ray` with one actor a site and a thread a device.
+
+Both walk `attempts`, the one place that retries, so they differ in concurrency alone. Called by run.py with a Bench.
+This file is the only one that imports ray. It refuses to know what a trial does and to touch the database.
+"""
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from device_agents.wire import Trial
+from harness.errors import (
+    ConfigError,
+    DeviceNotReady,
+    DeviceUnreachable,
+    DeviceUnsupported,
+    EdgefleetError,
+)
+from harness.fleet import HERE
+from harness.health import Health
+from harness.runner import Bench, Runner
+from harness.seams import Report, Scheduler, TrialResult, Work
+
+SCHEDULERS = ("ray", "inline")
+RETRY_PAUSE_S = 2.0                             # before asking an unreachable device again; doubled each time
+NOT_READY_PAUSE_S = 10.0                        # when the campaign states no cooldown_s
+POLL_S = 0.5                                    # how long a site's actor holds an empty-handed question
+
+
+def make_scheduler(name: str, bench: Bench, address: str = "local") -> Scheduler:
+    """`address` is Ray's; "local" starts a cluster of our own, because joining a stranger's would be a surprise."""
+    if name == "inline":
+        return Inline(bench)
+    if name == "ray":
+        return RaySites(bench, address)
+    raise ConfigError.unknown("scheduler", name, SCHEDULERS, "--scheduler")
+
+
+def attempts(trials: Sequence[Trial], first_attempts: Mapping[str, int], work: Work, report: Report,
+             health: Mapping[str, Health], cooldown_s: float, stopped: Callable[[float], bool]) -> None:
+    """Run `trials` one after the other, each with the retries that its error's class allows. Reports every result.
+
+    `stopped(seconds)` sleeps for so long, at the most, and says whether to stop.
+    """
+    for trial in trials:
+        if stopped(0):
+            return
+        patient = health[trial.device]
+        if patient.benched:
+            report(TrialResult(trial.id, trial.device, 0, "pending", True, "DeviceUnreachable", "link", patient.benched,
+                               at_s=time.time()))
+            continue
+        _attempt(trial, first_attempts.get(trial.id, 1), work, report, patient, cooldown_s, stopped)
+
+
+def _attempt(trial: Trial, number: int, work: Work, report: Report, health: Health, cooldown_s: float,
+             stopped: Callable[[float], bool]) -> None:
+    tried = 0
+    while True:
+        begun: list[TrialResult] = []
+
+        def note(result: TrialResult, begun: list[TrialResult] = begun) -> None:
+            begun.append(result)
+            report(result)
+
+        try:
+            result = work(trial, number, note)
+        except EdgefleetError as error:
+            final = tried >= error.retries
+            attempt = begun[-1].attempt if begun else number
+            report(_failed(trial, attempt, error, final))
+            if final:
+                health.failed(error)
+                return
+            if stopped(_pause_s(error, tried, cooldown_s)):
+                return
+            tried, number = tried + 1, attempt + 1
+        else:
+            health.succeeded()
+            report(result)
+            return
+
+
+def _failed(trial: Trial, attempt: int, error: EdgefleetError, final: bool) -> TrialResult:
+    state = "skipped" if isinstance(error, DeviceUnsupported) else "failed"
+    return TrialResult(trial.id, trial.device, attempt, state, final, type(error).__name__, error.blame, str(error),
+                       journal=error.journal, at_s=time.time())
+
+
+def _pause_s(error: EdgefleetError, tried: int, cooldown_s: float) -> float:
+    if isinstance(error, DeviceNotReady):
+        return cooldown_s or NOT_READY_PAUSE_S
+    return RETRY_PAUSE_S * 2 ** tried if isinstance(error, DeviceUnreachable) else 0.0
+
+
+class Inline:
+    """Everything in this thread, in the plan's order. The twin that tests and debuggers use."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    def run(self, trials: Sequence[Trial], first_attempts: Mapping[str, int]) -> Iterator[TrialResult]:
+        runner = Runner(self._bench)
+        health = {trial.device: Health(trial.device) for trial in trials}
+        try:
+            for trial in trials:
+                results: list[TrialResult] = []
+                attempts([trial], first_attempts, runner.run_trial, results.append, health,
+                         self._bench.preflight.cooldown_s, _sleep)
+                for result in results:
+                    yield result
+                    _acknowledge(runner, result)
+        finally:
+            runner.close()
+
+
+class Site:
+    """The devices of one site: a thread each. Lives in a Ray actor; plain Python, so that it is tested without Ray."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench, self._runner = bench, Runner(bench)
+        self._results: queue.SimpleQueue[TrialResult | None] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self, trials: Sequence[Trial], first_attempts: Mapping[str, int]) -> None:
+        by_device: dict[str, list[Trial]] = {}
+        for trial in trials:
+            by_device.setdefault(trial.device, []).append(trial)
+        for device, its_trials in by_device.items():
+            thread = threading.Thread(target=self._device, args=(device, its_trials, first_attempts), name=device,
+                                      daemon=True)
+            self._threads.append(thread)
+        for thread in self._threads:
+            thread.start()
+
+    def next(self, stored: Sequence[TrialResult]) -> list[TrialResult] | None:
+        """Results since the last call, waiting for one if need be; None when all threads have ended."""
+        for result in stored:
+            _acknowledge(self._runner, result)
+        found: list[TrialResult] = []
+        with suppress(queue.Empty):
+            first = self._results.get(timeout=POLL_S)
+            while first is not None:
+                found.append(first)
+                first = self._results.get_nowait()
+        if not found and not any(thread.is_alive() for thread in self._threads) and self._results.empty():
+            return None
+        return found
+
+    def stop(self) -> None:
+        """Begin nothing more. What runs on a device goes on there; the next run collects it."""
+        self._stop.set()
+
+    def close(self) -> None:
+        self._runner.close()
+
+    def _device(self, device: str, trials: Sequence[Trial], first_attempts: Mapping[str, int]) -> None:
+        try:
+            attempts(trials, first_attempts, self._runner.run_trial, self._results.put, {device: Health(device)},
+                     self._bench.preflight.cooldown_s, self._stop.wait)
+        finally:
+            self._results.put(None)             # wakes next(), which then sees that this thread is ending
+
+
+class RaySites:
+    """One actor a site, placed by the resource `site:NAME`; the site `here` is wherever the driver is."""
+
+    def __init__(self, bench: Bench, address: str) -> None:
+        self._bench, self._address = bench, address
+
+    def run(self, trials: Sequence[Trial], first_attempts: Mapping[str, int]) -> Iterator[TrialResult]:
+        ray, ours = _start_ray(self._address)
+        actors: dict[str, Any] = {}
+        try:
+            for name, its_trials in self._by_site(trials).items():
+                actors[name] = self._actor(ray, name)
+                ray.get(actors[name].start.remote(its_trials, dict(first_attempts)))
+            yield from self._stream(ray, actors)
+        finally:
+            with suppress(Exception):           # a site that died has nothing to close
+                ray.get([actor.stop.remote() for actor in actors.values()], timeout=5)
+                ray.get([actor.close.remote() for actor in actors.values()], timeout=30)
+            for actor in actors.values():
+                ray.kill(actor)
+            if ours:
+                ray.shutdown()
+
+    def _stream(self, ray: Any, actors: Mapping[str, Any]) -> Iterator[TrialResult]:
+        asked = {actor.next.remote([]): name for name, actor in actors.items()}
+        while asked:
+            ready, _ = ray.wait(list(asked), num_returns=1)
+            name = asked.pop(ready[0])
+            try:
+                results = ray.get(ready[0])
+            except ray.exceptions.RayActorError:
+                raise SiteLost(f"the site {name!r} died; run again: what its devices hold will be collected") from None
+            if results is None:
+                continue
+            # When we are resumed, the driver has stored these; meanwhile the site's threads went on.
+            yield from results
+            asked[actors[name].next.remote([result._replace(journal=b"") for result in results])] = name
+
+    def _by_site(self, trials: Sequence[Trial]) -> dict[str, list[Trial]]:
+        sites: dict[str, list[Trial]] = {}
+        for trial in trials:
+            sites.setdefault(self._bench.fleet.devices[trial.device].site, []).append(trial)
+        return sites
+
+    def _actor(self, ray: Any, name: str) -> Any:
+        resources = {} if name == HERE else {f"site:{name}": 0.001}
+        options = {"num_cpus": 0, "resources": resources, "max_concurrency": 4}
+        return ray.remote(Site).options(**options).remote(self._bench)
+
+
+class SiteLost(EdgefleetError):
+    """A machine of the Ray cluster went away in mid-campaign."""
+
+    exit_code = 3
+    blame = "link"
+
+
+def _start_ray(address: str) -> tuple[Any, bool]:
+    """(ray, whether we started or joined it ourselves and must leave it)."""
+    import ray
+
+    if ray.is_initialized():
+        return ray, False
+    try:
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=True,
+                 logging_level="ERROR", **({"num_cpus": 1} if address == "local" else {}))
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"Ray does not start at address {address!r}: {error}. `--scheduler inline` runs without "
+                          "it.") from None
+    return ray, True
+
+
+def _acknowledge(runner: Runner, result: TrialResult) -> None:
+    if result.state in ("done", "failed") and result.attempt:
+        runner.stored(result.device, result.trial_id, result.attempt)
+
+
+def _sleep(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False

@@ -1,0 +1,72 @@
+"""Device locks hold between processes, tokens only grow, and groups limit measured windows."""
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from harness.errors import DeviceNotReady
+from harness.fleet import DeviceSpec, GroupSpec
+from harness.leases import DeviceLock, Windows, lock_devices
+
+
+def test_a_second_holder_is_refused_and_told_who_holds(tmp_path):
+    with DeviceLock(tmp_path, "pi"):
+        with pytest.raises(DeviceNotReady, match=r"pi: in use by another .*process \d+"):
+            DeviceLock(tmp_path, "pi").__enter__()
+
+
+def test_the_token_grows_with_every_holder(tmp_path):
+    tokens = []
+    for _ in range(3):
+        with DeviceLock(tmp_path, "pi") as lock:
+            tokens.append(lock.token)
+    assert tokens == [1, 2, 3]
+
+
+def test_a_killed_holder_leaves_no_lock_and_its_token_counts(tmp_path):
+    code = ("import sys, time, pathlib; from harness.leases import DeviceLock\n"
+            f"lock = DeviceLock(pathlib.Path({str(tmp_path)!r}), 'pi').__enter__(); print(lock.token, flush=True)\n"
+            "time.sleep(60)")
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline().strip() == "1"
+    with pytest.raises(DeviceNotReady, match=str(holder.pid)):
+        DeviceLock(tmp_path, "pi").__enter__()
+    holder.kill()
+    holder.wait()
+    with DeviceLock(tmp_path, "pi") as lock:
+        assert lock.token == 2
+
+
+def test_all_devices_or_none(tmp_path):
+    with DeviceLock(tmp_path, "b"):
+        with pytest.raises(DeviceNotReady), lock_devices(tmp_path, ["c", "a", "b"]):
+            pass
+        with lock_devices(tmp_path, ["c", "a"]) as tokens:      # a was let go
+            assert tokens == {"a": 2, "c": 1}
+
+
+def test_a_group_of_limit_one_never_measures_two_at_once():
+    windows = Windows({"host": GroupSpec(limit=1), "hub": GroupSpec(limit=2)})
+    together, most = 0, 0
+    guard = threading.Lock()
+
+    def measure(name, groups):
+        nonlocal together, most
+        with windows.measured(DeviceSpec(name=name, groups=groups)):
+            with guard:
+                together += 1
+                most = max(most, together)
+            time.sleep(0.02)
+            with guard:
+                together -= 1
+
+    threads = [threading.Thread(target=measure, args=(f"d{n}", order)) for n in range(6)
+               for order in [("host", "hub") if n % 2 else ("hub", "host")]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert not any(thread.is_alive() for thread in threads), "groups taken in two orders wait for each other"
+    assert most == 1

@@ -1,0 +1,86 @@
+"""Retries by class, benching, and what is reported: with a Work of the test's own and no device."""
+import pytest
+
+from harness.errors import AgentCrashed, AgentFailed, ConfigError, DeviceNotReady, DeviceUnreachable, DeviceUnsupported
+from harness.health import LOOPING_AFTER, Health
+from harness.scheduler import attempts, make_scheduler
+from harness.seams import TrialResult
+from tests.fakes import sample_trial
+
+
+def play(script, trials=None, first=None, cooldown_s=0.0):
+    """Run trials against `script`: per trial id, what each attempt raises (None: it is done)."""
+    trials = trials or [sample_trial(id="t1", device="pi")]
+    left = {name: list(steps) for name, steps in script.items()}
+    reports, pauses = [], []
+
+    def work(trial, attempt, report):
+        report(TrialResult(trial.id, trial.device, attempt, "running", False))
+        error = left[trial.id].pop(0)
+        if error is not None:
+            raise error
+        return TrialResult(trial.id, trial.device, attempt, "done", True)
+
+    def stopped(seconds):
+        pauses.append(seconds)
+        return False
+
+    attempts(trials, first or {}, work, reports.append, {"pi": Health("pi")}, cooldown_s, stopped)
+    ended = [(one.trial_id, one.attempt, one.state, one.final, one.error) for one in reports if one.state != "running"]
+    return ended, [pause for pause in pauses if pause]
+
+
+def test_a_crash_is_tried_once_more():
+    ended, _ = play({"t1": [AgentCrashed("x"), None]})
+    assert ended == [("t1", 1, "failed", False, "AgentCrashed"), ("t1", 2, "done", True, "")]
+
+
+def test_a_second_crash_is_final():
+    ended, _ = play({"t1": [AgentCrashed("x"), AgentCrashed("y")]})
+    assert [one[3] for one in ended] == [False, True]
+
+
+def test_what_the_agent_itself_says_is_never_tried_again():
+    ended, _ = play({"t1": [AgentFailed("bad plug-in", blame="user")]})
+    assert ended == [("t1", 1, "failed", True, "AgentFailed")]
+
+
+def test_unsupported_is_skipped_with_its_reason():
+    ended, _ = play({"t1": [DeviceUnsupported("no onnxruntime")]})
+    assert ended == [("t1", 1, "skipped", True, "DeviceUnsupported")]
+
+
+def test_not_ready_waits_for_the_cooldown_before_each_retry():
+    ended, pauses = play({"t1": [DeviceNotReady("hot")] * 2 + [None]}, cooldown_s=60.0)
+    assert [one[2] for one in ended] == ["failed", "failed", "done"]
+    assert pauses == [60.0, 60.0]
+
+
+def test_an_unreachable_device_is_benched_and_its_other_trials_stay_pending():
+    trials = [sample_trial(id=name, device="pi") for name in ("t1", "t2", "t3")]
+    ended, pauses = play({"t1": [DeviceUnreachable("gone")] * 4}, trials)
+    assert [one[:3] for one in ended] == [("t1", 1, "failed"), ("t1", 2, "failed"), ("t1", 3, "failed"),
+                                          ("t1", 4, "failed"), ("t2", 0, "pending"), ("t3", 0, "pending")]
+    assert pauses == sorted(pauses) and len(set(pauses)) == 3, "each pause is longer than the last"
+
+
+def test_a_device_that_keeps_crashing_is_benched():
+    trials = [sample_trial(id=f"t{n}", device="pi") for n in range(LOOPING_AFTER + 1)]
+    ended, _ = play({trial.id: [AgentCrashed("x")] * 2 for trial in trials}, trials)
+    assert ended[-1][:3] == (f"t{LOOPING_AFTER}", 0, "pending")
+
+
+def test_the_users_mistakes_do_not_bench_a_device():
+    trials = [sample_trial(id=f"t{n}", device="pi") for n in range(LOOPING_AFTER + 2)]
+    ended, _ = play({trial.id: [AgentFailed("x", blame="user")] for trial in trials}, trials)
+    assert all(one[2] == "failed" for one in ended)
+
+
+def test_attempts_are_numbered_from_where_the_store_is():
+    ended, _ = play({"t1": [AgentCrashed("x"), None]}, first={"t1": 5})
+    assert [one[1] for one in ended] == [5, 6]
+
+
+def test_an_unknown_scheduler_names_its_near_miss():
+    with pytest.raises(ConfigError, match="Did you mean 'inline'"):
+        make_scheduler("inlin", None)
