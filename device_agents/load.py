@@ -1,0 +1,208 @@
+"""Plays a LoadTrace: one child process a core that is busy for the asked share of the time, and one that holds memory.
+
+Used by the loop: start(t0_ns) before the window, stop() after it. Once a second and at the end a `loadgen` line says
+what was asked and what was achieved, by the kernel's count of the children. They are forked, not executed, because the
+agent may be a zip file run by a loader, and they die with it, also when it is killed. The balloon leaves a reserve free
+and a note says so when it may not grow. It refuses to touch scripted columns (deadlines, battery): the loop's affair.
+"""
+import functools
+import os
+import signal
+import threading
+import warnings
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Union
+
+from device_agents import load_child
+from device_agents.seams import Clock
+from device_agents.sysfs import Files
+from device_agents.wire import LoadTrace
+
+_REPORT_NS = 1000000000
+_LOOK_NS = 100000000
+_SHORTEST_SPAN_NS = 50000000                    # less says nothing at the counters' resolution
+_TICK_NS = 1000000000 // os.sysconf("SC_CLK_TCK")
+_PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1048576.0
+
+
+class Child(NamedTuple):
+    pid: int
+    what: str                                   # burn | hold
+    start_mb: float                             # memory that it shares with the agent since the fork
+
+
+class LoadPlayer:
+    """`cores` = how many cores the device has, or their numbers; a trace's cpu_pct is of all of them. A trace that
+    asks for nothing starts no children. `root` holds /proc/meminfo, which limits the balloon."""
+
+    def __init__(self, trace: LoadTrace, cores: Union[int, Sequence[int]], journal: Any, clock: Clock,
+                 root: str = "") -> None:
+        self._cores = list(range(cores)) if isinstance(cores, int) else list(cores)
+        self._journal, self._clock, self._root = journal, clock, root
+        self._cpu, self._mem = Steps.of(trace, "cpu_pct", 100.0), Steps.of(trace, "mem_mb", 1e9)
+        self._files = Files()
+        self._children: List[Child] = []
+        self._stopping = threading.Event()
+        self._thread: Optional[threading.Thread] = None
+        self._refused_mb = -1.0
+        self._t0_ns = 0
+
+    def start(self, t0_ns: int) -> None:
+        """Forks the children, which wait for t0. Call it from the thread that lives as long as the agent: the kernel
+        kills a child when the thread that forked it ends."""
+        self._t0_ns = t0_ns
+        prctl = load_child.find_prctl()
+        if self._cpu.highest() > 0:
+            shift_ns = load_child.PERIOD_NS // max(1, len(self._cores))
+            for place, core in enumerate(self._cores):
+                self._fork("burn", prctl, functools.partial(
+                    load_child.burn, self._cpu.at, t0_ns + place * shift_ns, core, self._clock))
+        if self._mem.highest() > 0:
+            self._fork("hold", prctl, functools.partial(
+                load_child.hold, self._mem.at, t0_ns, self._clock, self._root))
+        if self._children:
+            self._thread = threading.Thread(target=self._report, name="loadgen", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Writes the last `loadgen` line and ends the children. Harmless when nothing was started."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        children, self._children = self._children, []
+        for child in children:
+            _signal(child.pid, signal.SIGKILL)
+        for child in children:
+            try:
+                os.waitpid(child.pid, 0)
+            except ChildProcessError:           # somebody else has reaped it
+                pass
+
+    def pids(self) -> List[int]:
+        """Process ids of the children: they are co-running load, not the trial."""
+        return [child.pid for child in self._children]
+
+    def _fork(self, what: str, prctl: Any, work: Callable[[Callable[[], bool]], None]) -> None:
+        parent = os.getpid()
+        with warnings.catch_warnings():         # Python 3.12 warns of threads; the child calls no runtime of theirs
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            load_child.run(work, parent, prctl)
+        self._children.append(Child(pid, what, self._resident_mb(pid)))
+
+    def _report(self) -> None:
+        """The reporting thread: a line a second from t0 on, and one for the rest."""
+        ended = self._wait_until(self._t0_ns)
+        begin_ns, before_ns = self._clock.now_ns(), self._burnt_ns()
+        while not ended:
+            held_mb, due_ns = [], begin_ns + _REPORT_NS
+            while not ended and self._clock.now_ns() < due_ns:
+                look_ns = self._clock.now_ns() + _LOOK_NS if self._mem.highest() > 0 else due_ns
+                ended = self._wait_until(min(due_ns, look_ns))
+                held_mb.append(self._held_mb())
+            end_ns, after_ns = self._clock.now_ns(), self._burnt_ns()
+            if end_ns - begin_ns < _SHORTEST_SPAN_NS:
+                continue
+            try:
+                self._line(begin_ns, end_ns, after_ns - before_ns, sum(held_mb) / len(held_mb))
+            except Exception:                   # the journal is broken: the loop's next line raises the same
+                return
+            begin_ns, before_ns = end_ns, after_ns
+
+    def _wait_until(self, t_ns: int) -> bool:
+        """True when the player was stopped before."""
+        return self._stopping.wait(max(0.0, (t_ns - self._clock.now_ns()) / 1e9))
+
+    def _line(self, begin_ns: int, end_ns: int, burnt_ns: int, held_mb: float) -> None:
+        """Asked and achieved are means over the span."""
+        span = (begin_ns - self._t0_ns, end_ns - self._t0_ns)
+        asked_pct = achieved_pct = asked_mb = achieved_mb = None
+        if self._cpu.highest() > 0:
+            asked_pct = round(self._cpu.mean(*span), 2)
+            achieved_pct = round(100.0 * burnt_ns / ((end_ns - begin_ns) * len(self._cores)), 2)
+        if self._mem.highest() > 0:
+            asked_mb, achieved_mb = round(self._mem.mean(*span), 1), round(held_mb, 1)
+            self._note_refusal(self._mem.at(span[1] / 1e9))
+        self._journal.write("loadgen", asked_cpu_pct=asked_pct, achieved_cpu_pct=achieved_pct, asked_mem_mb=asked_mb,
+                            achieved_mem_mb=achieved_mb, span_s=round((end_ns - begin_ns) / 1e9, 3))
+        self._note_dead()
+
+    def _note_refusal(self, asked_mb: float) -> None:
+        """One note for each size that was asked for and does not fit."""
+        achieved_mb, room_mb = self._held_mb(), load_child.room_mb(self._files, self._root)
+        if achieved_mb < 0.98 * asked_mb and room_mb <= load_child.CHUNK_MB and self._refused_mb != asked_mb:
+            self._refused_mb = asked_mb
+            self._journal.write("note", text="memory balloon holds %.0f of %.0f MB asked: more would leave less than "
+                                "the reserve of %.0f MB" % (achieved_mb, asked_mb,
+                                                            load_child.reserve_mb(self._files, self._root)))
+
+    def _note_dead(self) -> None:
+        for child in self._children:
+            try:
+                ended = os.waitpid(child.pid, os.WNOHANG)[0] != 0
+            except ChildProcessError:
+                ended = True
+            if ended:
+                self._children = [other for other in self._children if other.pid != child.pid]
+                self._journal.write("note", text="load player %d (%s) died: less load than asked" % child[:2])
+
+    def _held_mb(self) -> float:
+        """What the balloon holds now, without what it shares with the agent."""
+        return sum(max(0.0, self._resident_mb(child.pid) - child.start_mb)
+                   for child in self._children if child.what == "hold")
+
+    def _burnt_ns(self) -> int:
+        """CPU time of the children that make CPU load."""
+        return sum(self._cpu_ns(child.pid) for child in self._children if child.what == "burn")
+
+    def _cpu_ns(self, pid: int) -> int:
+        """schedstat counts ns; where a kernel lacks it, stat counts ticks of 10 ms."""
+        fields = (self._files.text("/proc/%d/schedstat" % pid) or "").split()
+        if fields and fields[0].isdigit() and fields[0] != "0":
+            return int(fields[0])
+        fields = (self._files.text("/proc/%d/stat" % pid) or "").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * _TICK_NS if len(fields) > 12 else 0
+
+    def _resident_mb(self, pid: int) -> float:
+        fields = (self._files.text("/proc/%d/statm" % pid) or "").split()
+        return (int(fields[1]) - int(fields[2])) * _PAGE_MB if len(fields) > 2 else 0.0
+
+
+class Steps:
+    """One column of a trace as a function of time: constant from each row on, 0 before the first and where empty."""
+
+    def __init__(self, rows: Sequence[Sequence[float]]) -> None:
+        self._rows = list(rows)                 # (t_s, value)
+
+    @classmethod
+    def of(cls, trace: LoadTrace, column: str, most: float) -> "Steps":
+        if column not in trace.columns:
+            return cls([])
+        index = trace.columns.index(column)
+        return cls([(row[0], min(most, max(0.0, row[index] or 0.0))) for row in trace.rows if row[0] is not None])
+
+    def at(self, t_s: float) -> float:
+        value = 0.0
+        for start_s, wanted in self._rows:
+            if start_s > t_s:
+                break
+            value = wanted
+        return value
+
+    def highest(self) -> float:
+        return max((value for _, value in self._rows), default=0.0)
+
+    def mean(self, begin_ns: int, end_ns: int) -> float:
+        """Mean over a span of the window, times in ns since t0."""
+        begin_s, end_s = begin_ns / 1e9, end_ns / 1e9
+        edges = [begin_s] + [start_s for start_s, _ in self._rows if begin_s < start_s < end_s] + [end_s]
+        area = sum(self.at(edges[place]) * (edges[place + 1] - edges[place]) for place in range(len(edges) - 1))
+        return area / (end_s - begin_s)
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
