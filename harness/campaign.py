@@ -14,6 +14,7 @@ from device_agents import registry
 from device_agents.wire import LoadTrace, Trial, sha256_of
 from harness.config import CampaignSpec, ExcludeSpec
 from harness.errors import ConfigError
+from harness.fleet import NO_RUNTIME as NO_RUNTIME
 from harness.fleet import DeviceSpec, FleetSpec
 from workloads.trace_file import load_trace
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from workloads.bundle import BundleFolder
 
 ID_LENGTH = 16                                  # hex digits; 2^64 ids: a collision in a million trials is one in 10^7
-NO_RUNTIME = "none"                             # of a device that lacks the engine's runtime: its trials are skipped
 BundleKey = tuple[str, str, int]                # task, model, training seed
 
 #: Fields of a Trial that do not define it: names, and its place in the interleaving.

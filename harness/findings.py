@@ -30,8 +30,8 @@ def examine(spec: DeviceSpec, facts: Mapping[str, Any] | None, silence: str | No
 
 
 def runs(facts: Mapping[str, Any]) -> str:
-    """The runtimes of a device, e.g. "onnxruntime 1.31.1, replay"."""
-    answers = facts.get("engines", {}).values()
+    """The inference runtimes of a device, e.g. "onnxruntime 1.31.1"."""
+    answers = [one for name, one in facts.get("engines", {}).items() if name not in STATED_ONLY]
     return ", ".join(dict.fromkeys(str(one["runtime"]) for one in answers if one.get("runtime"))) or "nothing"
 
 

@@ -14,7 +14,9 @@ from device_agents import registry
 from harness.errors import ConfigError
 from harness.spec_file import Name, Spec, read_toml, validated
 
+FLEET_FILE = "fleet.toml"                       # looked for in the working directory
 HOST_GROUP = "host"                             # what shares the cores of the machine that the controller runs on
+NO_RUNTIME = "none"                             # of a device that lacks the engine's runtime: its trials are skipped
 HERE = "here"                                   # the site of the controller itself
 Names = Annotated[tuple[Name, ...], Field(strict=False)]
 

@@ -45,7 +45,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = ""
         shown.add_column(column.rstrip(">"), justify="right" if right else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(Text("-" if value is None else clean(str(value))) for value in row))
-    console.print(shown)
+    if sys.stdout.isatty():
+        console.print(shown)
+        return
+    with console.capture() as text:
+        console.print(shown)
+    sys.stdout.write("\n".join(line.rstrip() for line in text.get().strip().splitlines()) + "\n")
 
 
 def in_words(seconds: float) -> str:

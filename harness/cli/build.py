@@ -23,7 +23,9 @@ def build(
     campaign: Annotated[Path, typer.Argument(help="Campaign file (TOML).")],
     fleet: Annotated[Path | None, typer.Option(help=_output.FLEET_HELP)] = None,
 ) -> None:
-    """Train, export and write the bundles that a campaign needs; says what it reuses.
+    """Train, export and write the bundles of a campaign.
+
+    Says what it reuses: bundles are cached by content.
 
     \b
     Examples:

@@ -23,7 +23,9 @@ def doctor(
     fleet: Annotated[Path | None, typer.Option(help="Fleet file; default: ./fleet.toml, else this machine.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help=_output.JSON_HELP)] = False,
 ) -> None:
-    """Say what each device can measure and run, and how to mend what it lacks.
+    """Say what each device can measure and run.
+
+    Every finding ends in its fix.
 
     Exit 3 when a device does not answer or can run nothing.
 
@@ -34,8 +36,8 @@ def doctor(
     """
     from device_agents import registry
     from harness.findings import examine
-    from harness.fleet import host_only, load_fleet
-    from harness.resolve import FLEET_FILE, ask_devices
+    from harness.fleet import FLEET_FILE, host_only, load_fleet
+    from harness.roll_call import ask_devices
 
     path = fleet or (Path(FLEET_FILE) if Path(FLEET_FILE).is_file() else None)
     spec = load_fleet(path) if path else host_only()

@@ -14,7 +14,7 @@ def report(
     campaign: Annotated[str | None, typer.Argument(help="Name of a campaign; default: the one that ran last.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the files; default: reports/ of the home.")] = None,
 ) -> None:
-    """Write tables, figures and the page, and print the overall table.
+    """Write tables, figures and the page; print the main table.
 
     The same database gives the same bytes. Tables of emulated or simulated trials say so in their title.
 

@@ -17,7 +17,9 @@ def show(
     trial: Annotated[str, typer.Argument(help="A trial's id, or its first digits.")],
     as_json: Annotated[bool, typer.Option("--json", help=_output.JSON_HELP)] = False,
 ) -> None:
-    """Show one trial: what defined it, its attempts, what happened when, and its summary.
+    """Show one trial as a readable timeline.
+
+    With what defined it, its attempts and its summary.
 
     Times are seconds into the measured window; what lies before it is negative.
 

@@ -1,0 +1,70 @@
+"""Which devices answer, and what can they run? One read-only probe of each, all at once.
+
+Called by resolve.py and doctor. What a device said last is in the store (`known_facts`). Refuses to raise for a device
+that is silent: its reason is an answer, too. Keeps nothing.
+"""
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from harness.errors import ConfigError, DeviceUnsupported, EdgefleetError
+from harness.fleet import NO_RUNTIME, DeviceSpec
+from harness.home import Home
+
+AT_ONCE = 16                                    # devices that are asked at the same time
+Facts = dict[str, Any]                          # what a probe says, see the agent's probe.py
+
+
+def runtime_of(facts: Mapping[str, Any] | None, engine: str) -> str | None:
+    """The runtime that a probe's facts name for `engine`, NO_RUNTIME when the device lacks it, None when not known."""
+    answer = (facts or {}).get("engines", {}).get(engine)
+    return None if answer is None else answer.get("runtime") or NO_RUNTIME
+
+
+def known_facts(home: Home | None) -> dict[str, Facts]:
+    """device -> the facts of its last probe, from the store. Empty without a store."""
+    if home is None or not home.results.is_file():
+        return {}
+    from db.store import Store
+
+    with Store.read_only(home.results) as store:
+        return {row["name"]: row["facts"] for row in store.devices()}
+
+
+def ask_devices(devices: Sequence[DeviceSpec], engines: Sequence[str],
+                home: Home | None) -> tuple[dict[str, Facts], dict[str, str]]:
+    """Probe all devices at once: answers by device, and the reasons of those that gave none.
+
+    Without a home nothing is left behind on this machine.
+    """
+    if not devices:
+        return {}, {}
+    with ExitStack() as stack:
+        if home is None:
+            home = Home(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefleet-"))))
+        pool = stack.enter_context(ThreadPoolExecutor(max_workers=min(AT_ONCE, len(devices))))
+        answers = list(pool.map(lambda spec: _ask(spec, engines, home), devices))
+    facts = {spec.name: answer for spec, answer in zip(devices, answers) if isinstance(answer, dict)}
+    return facts, {spec.name: answer for spec, answer in zip(devices, answers) if isinstance(answer, str)}
+
+
+def _ask(spec: DeviceSpec, engines: Sequence[str], home: Home) -> Facts | str:
+    from harness.device import open_device
+
+    try:
+        device = open_device(spec, home)
+        try:
+            facts = device.probe()
+        finally:
+            device.close()
+        unknown = {engine: {"runtime": None, "reason": f"its agent has no engine {engine}"} for engine in engines}
+        return {**facts, "engines": {**unknown, **facts.get("engines", {})}}
+    except DeviceUnsupported as error:          # no Python at all: the device is there and cannot run anything
+        return {"engines": {engine: {"runtime": None, "reason": str(error)} for engine in engines}}
+    except ConfigError:
+        raise
+    except EdgefleetError as error:
+        return str(error)
