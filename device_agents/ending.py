@@ -1,0 +1,67 @@
+"""How a trial ends: its last line. `conclude` runs the work and writes `done`, or says in `failed` what went wrong.
+
+Called by trial_process.py and simulation.py, so that a device and a simulation fail in the same words. The error kinds
+are those of wire.py: unsupported | not_ready | user (settings, a user's plug-in, a stop on request) | agent (ours).
+"""
+import sys
+import traceback
+from typing import Any, Callable, Dict
+
+from device_agents.journal import Journal, JournalBroken
+from device_agents.preflight import NotReady
+from device_agents.registry import BadPlugin, UnknownPlugin
+from device_agents.seams import Unsupported, UserError
+
+_USER_MODULES = "edgefleet_plugin_"             # registry.py's name for modules from a user's folder
+
+
+class Stopped(BaseException):
+    """Somebody asked the trial to stop (SIGTERM, SIGINT, SIGHUP)."""
+
+
+def conclude(journal: Journal, work: Callable[[], Dict[str, Any]]) -> str:
+    """Run `work`, which returns the fields of `done`, and close the journal. Returns "done" or the error's kind."""
+    try:
+        fields = work()
+        journal.flush()
+        if journal.failure is not None:
+            raise JournalBroken("cannot write %s: %s" % (journal.path, journal.failure.strerror))
+    except BaseException as error:              # whatever it is, it is a row
+        return _fail(journal, error)
+    try:
+        journal.close("done", **fields)
+    except OSError as error:
+        print("the trial is done, but its journal's end could not be written: %s" % error, file=sys.stderr)
+        return "agent"
+    return "done"
+
+
+def _fail(journal: Journal, error: BaseException) -> str:
+    kind, text = _kind(error), "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    message = str(error) or type(error).__name__
+    if kind == "agent" and not isinstance(error, JournalBroken):
+        message = "%s: %s" % (type(error).__name__, message)
+    print("failed (%s): %s\n%s" % (kind, message, text), file=sys.stderr)
+    try:
+        journal.close("failed", error=kind, message=message, traceback=text)
+    except OSError as problem:
+        print("the journal's end could not be written either: %s" % problem, file=sys.stderr)
+    return kind
+
+
+def _kind(error: BaseException) -> str:
+    if isinstance(error, Unsupported):
+        return "unsupported"
+    if isinstance(error, NotReady):
+        return "not_ready"
+    if isinstance(error, (UserError, BadPlugin, UnknownPlugin, Stopped)) or _in_a_users_file(error):
+        return "user"
+    return "agent"
+
+
+def _in_a_users_file(error: BaseException) -> bool:
+    frames = traceback.walk_tb(error.__traceback__)
+    if any(frame.f_globals.get("__name__", "").startswith(_USER_MODULES) for frame, _ in frames):
+        return True
+    name = getattr(error, "filename", None) if isinstance(error, SyntaxError) else None
+    return bool(name) and "/plugins/" in str(name)

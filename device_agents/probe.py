@@ -1,0 +1,79 @@
+"""What this device is and can do: hardware, sensors with their present values, energy sources, engines, trials.
+
+The verb `probe`; trial_process.py takes the sensors' sources for the journal's first line from here. Reads only. An
+engine that is not installed is a reason, not an error. Rates need two readings: a probe takes a tenth of a second.
+"""
+import os
+import platform
+import socket
+import sys
+import time
+from typing import Any, Dict, Optional, Tuple
+
+from device_agents import identity, registry, trial_folder
+from device_agents.clock import BootClock
+from device_agents.sampler import open_energy, open_sensors
+from device_agents.seams import EnergySource, Engine, Sensor, Unsupported
+
+_BETWEEN_READINGS_S = 0.1
+
+
+def facts(home: str, root: str) -> Dict[str, Any]:
+    """`root` = prefix of /proc and /sys. Everything is JSON; None = not known here."""
+    sensors = open_sensors()
+    read_all(sensors, root)
+    time.sleep(_BETWEEN_READINGS_S)
+    readings = read_all(sensors, root)
+    found = identity.fingerprint(root)
+    found.update(
+        hostname=socket.gethostname(), boot_id=identity.boot_id(root), agent=identity.agent_sha256(),
+        executable=sys.executable, mem_total_mb=_mem_total_mb(root), disk_free_mb=_disk_free_mb(home),
+        wall_ns=int(time.time() * 1e9), t_ns=BootClock().now_ns(), platform=platform.platform(),
+        sensors={metric: {"value": value, "source": source} for metric, (value, source) in sorted(readings.items())},
+        energy=energy_facts(open_energy(root, None)), engines=_engines(), trials=trial_folder.trials(home))
+    return found
+
+
+def read_all(sensors: Dict[str, Sensor], root: str) -> Dict[str, Tuple[Optional[float], str]]:
+    """Every declared metric -> (value now, where it comes from). The first sensor that has a value is believed."""
+    found: Dict[str, Tuple[Optional[float], str]] = {}
+    for name, sensor in sensors.items():
+        try:
+            reading = sensor.read(root)
+        except Exception:                       # a user's sensor: the sampler switches it off, with a note
+            continue
+        for metric, value in reading.items():
+            if metric not in found or (found[metric][0] is None and value is not None):
+                found[metric] = (value, sensor.source or name)
+    return found
+
+
+def energy_facts(sources: Dict[str, EnergySource]) -> Dict[str, Dict[str, str]]:
+    return {name: {"scope": source.scope, "provenance": source.provenance} for name, source in sources.items()}
+
+
+def _engines() -> Dict[str, Dict[str, Optional[str]]]:
+    found: Dict[str, Dict[str, Optional[str]]] = {}
+    for name in registry.names("device_agents.engines"):
+        try:
+            runtime = registry.load("device_agents.engines", name, Engine).runtime()
+            found[name] = {"runtime": runtime, "reason": None}
+        except Unsupported as error:
+            found[name] = {"runtime": None, "reason": str(error)}
+        except Exception as error:              # a broken installation must not hide the other facts
+            found[name] = {"runtime": None, "reason": "%s: %s" % (type(error).__name__, error)}
+    return found
+
+
+def _mem_total_mb(root: str) -> Optional[float]:
+    line = identity.read_text(root + "/proc/meminfo") or ""
+    words = line.split()
+    return int(words[1]) / 1024.0 if len(words) >= 2 and words[0] == "MemTotal:" and words[1].isdigit() else None
+
+
+def _disk_free_mb(home: str) -> Optional[float]:
+    path = os.path.abspath(home)
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    stat = os.statvfs(path)
+    return stat.f_bavail * stat.f_frsize / 2.0 ** 20

@@ -1,0 +1,46 @@
+"""An emulated device: a real engine that is made slower by spinning to a stated factor of the time that it took.
+
+Wrapped around the engine by trial_process.py and the profiler when Trial.slowdown > 1; its times are `emulated`.
+Loads are slowed too; unloads, the load generator and the sampler are not. It refuses factors below 1.
+"""
+from typing import Any, Dict
+
+from device_agents.seams import Clock, Engine, UserError
+from device_agents.wire import BranchBundle
+
+
+class SlowedEngine(Engine):
+    """`engine`, `factor` times slower. Spinning, not sleeping: a slow processor is busy for as long as it takes."""
+
+    def __init__(self, engine: Engine, factor: float, clock: Clock) -> None:
+        if not factor >= 1.0:
+            raise UserError("slowdown must be at least 1, is %r" % (factor,))
+        self._engine, self._factor, self._now_ns = engine, factor, clock.now_ns
+
+    def open(self, bundle: BranchBundle, store: str, settings: Dict[str, Any]) -> None:
+        self._engine.open(bundle, store, settings)
+
+    def load(self, branch: str, knobs: Dict[str, Any]) -> None:
+        begun_ns = self._now_ns()
+        self._engine.load(branch, knobs)
+        self._spin(begun_ns)
+
+    def infer(self, branch: str, sample: int) -> Any:
+        begun_ns = self._now_ns()
+        label = self._engine.infer(branch, sample)
+        self._spin(begun_ns)
+        return label
+
+    def unload(self, branch: str) -> None:
+        self._engine.unload(branch)
+
+    def _spin(self, begun_ns: int) -> None:
+        now_ns = self._now_ns
+        until_ns = begun_ns + (now_ns() - begun_ns) * self._factor
+        while now_ns() < until_ns:
+            pass
+
+
+def slowed(engine: Engine, name: str, factor: float, clock: Clock) -> Engine:
+    """`engine` as this device runs it. Replayed costs are the device's own already and are left alone."""
+    return engine if factor == 1.0 or name == "replay" else SlowedEngine(engine, factor, clock)

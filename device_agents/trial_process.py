@@ -1,0 +1,84 @@
+"""The process of one trial: assembles the parts, runs the loop, ends with the journal's last line.
+
+Called by launch.py (in the foreground, in a detached process) and by warm.py (in a fork of the warm parent). It owns
+the signals: SIGTERM, SIGINT and SIGHUP end the trial with a `failed` line. Everything that goes wrong after the journal
+is open becomes its last line.
+"""
+import faulthandler
+import gc
+import os
+import signal
+import sys
+import time
+from typing import Any, Dict
+
+from device_agents import identity, memory, probe, registry
+from device_agents.clock import BootClock
+from device_agents.ending import Stopped, conclude
+from device_agents.journal import Journal
+from device_agents.load import LoadPlayer
+from device_agents.loop import Parts, run_trial
+from device_agents.sampler import Sampler, open_energy, open_sensors
+from device_agents.seams import Adapter, Clock, Engine, Unsupported
+from device_agents.slowdown import slowed
+from device_agents.trial_folder import Claim, TrialFolder, read_bundle, stage_plugins
+from device_agents.wire import PROTOCOL, Order
+
+_EXIT = {"done": 0, "user": 2, "unsupported": 3}
+_SWITCH_INTERVAL_S = 0.0005                     # how long the sampler's thread may keep the loop from the interpreter
+
+
+def run(folder: TrialFolder, order: Order, claim: Claim) -> int:
+    """The whole trial; returns the exit code of a foreground run: 0 done, 2 user, 3 unsupported, 1 anything else."""
+    claim.sign(order, identity.boot_id() or "")
+    faulthandler.enable()
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    memory.reset_peak()
+    clock = BootClock()
+    journal = Journal(folder.journal, clock)
+    _stop_on_signals(journal)
+    return _EXIT.get(conclude(journal, lambda: _work(folder, order, journal, clock)), 1)
+
+
+def _work(folder: TrialFolder, order: Order, journal: Journal, clock: Clock) -> Dict[str, Any]:
+    trial = order.trial
+    plugin_dirs = stage_plugins(folder, order)
+    sensors, energy = open_sensors(plugin_dirs), open_energy("", order.power_model, plugin_dirs)
+    engine_class = registry.load("device_agents.engines", trial.engine, Engine, plugin_dirs)
+    runtime, lacking = None, None
+    try:
+        runtime = engine_class.runtime()
+    except Unsupported as error:
+        lacking = error
+    journal.write(
+        "start", protocol=PROTOCOL, trial=trial.id, attempt=order.attempt, token=order.token,
+        agent=identity.agent_sha256(), wall_ns=int(time.time() * 1e9), boot_id=identity.boot_id(), runtime=runtime,
+        provenance=order.provenance, fingerprint=identity.fingerprint(),
+        sensors={metric: source for metric, (_, source) in probe.read_all(sensors, "").items()},
+        energy=probe.energy_facts(energy))
+    if lacking is not None:
+        raise lacking
+    adapter = registry.load("device_agents.adapters", trial.method, Adapter, plugin_dirs)()
+    engine = slowed(engine_class(), trial.engine, trial.slowdown, clock)
+    load = LoadPlayer(trial.trace, identity.cores(), clock=clock, journal=journal)
+    sampler = Sampler("", trial.sample_hz, clock, journal, sensors, energy,
+                      lambda: ([os.getpid()], load.pids()), None)
+    gc.collect()
+    getattr(gc, "freeze", gc.collect)()         # from Python 3.7 on: what exists now is never scanned again
+    fields = run_trial(Parts(order, read_bundle(folder.store, trial.bundle), folder.store, journal, clock, engine,
+                             adapter, sampler, load))
+    return dict(fields, peak_rss_mb=memory.peak_rss_mb())
+
+
+def _stop_on_signals(journal: Journal) -> None:
+    def stop(number: int, _frame: Any) -> None:
+        if journal.busy():                      # let the line be finished, then come again
+            time.sleep(0.001)
+            os.kill(os.getpid(), number)
+            return
+        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped("stopped by %s" % signal.Signals(number).name)
+
+    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(each, stop)

@@ -1,0 +1,173 @@
+"""The warm parent: a process that has imported the runtime, holds no session, and forks a fresh process a trial.
+
+Started by `run --detach --warm-s S` when none is there; ends S seconds after its last trial did. It listens on
+H/warm.sock to its own user only, takes the claim's two descriptors with the request, and refuses trials of another
+agent, engine or Python; then it leaves, and the trial starts cold, with a new warm parent. It sleeps in between.
+"""
+import array
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from typing import Any, Dict, List, Optional, Tuple
+
+from device_agents import identity, launch, registry
+from device_agents.seams import Engine, Unsupported
+from device_agents.trial_folder import BadOrder, Claim, TrialFolder
+from device_agents.wire import Order
+
+_SOCKET = "warm.sock"                           # below H, and relative to it: a socket's path has 108 bytes at most
+_ANSWER_S = 5.0                                 # a warm parent answers within milliseconds or is no good
+_MOST_B = 4096
+
+
+def hand_over(folder: TrialFolder, order: Order, claim: Claim) -> bool:
+    """Give the trial to a warm parent. False when there is none that fits; the claim is then still ours."""
+    request = dict(_key(order.trial.engine), trial=folder.name)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        caller.settimeout(_ANSWER_S)
+        here = os.getcwd()
+        try:
+            os.chdir(folder.home)
+            caller.connect(_SOCKET)
+            files = array.array("i", [claim.device, claim.trial])
+            caller.sendmsg([json.dumps(request).encode("ascii")],
+                           [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files.tobytes())])
+            return caller.recv(16) == b"ok"
+        except OSError:
+            return False
+        finally:
+            os.chdir(here)
+
+
+def stay(folder: TrialFolder, order: Order, claim: Claim, warm_s: float) -> None:
+    """Become the warm parent, in a daemon that already has its streams: run this trial in a fork, then wait for more.
+
+    Never returns.
+    """
+    try:
+        os.chdir(folder.home)
+        key = _key(order.trial.engine)
+        try:
+            registry.load("device_agents.engines", order.trial.engine, Engine).runtime()
+            from device_agents import trial_process  # noqa: F401  imported once, for every fork
+        except (Unsupported, registry.UnknownPlugin):
+            pass                                # the trial says so in its journal
+        listener = _listen()
+        children = {_fork(folder, order, claim, listener)}
+        _serve(folder.home, key, listener, children, warm_s)
+    except BaseException:
+        import traceback
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _serve(home: str, key: Dict[str, Any], listener: socket.socket, children: "set[int]", warm_s: float) -> None:
+    idle_since = time.monotonic()
+    socket_id = _socket_id()
+    while True:
+        left_s = warm_s - (time.monotonic() - idle_since)
+        ready = select.select([listener], [], [], max(0.0, left_s))[0]
+        if _reap(children):
+            idle_since = time.monotonic()
+        if ready:
+            if not _answer(home, key, listener, children):
+                break
+            idle_since = time.monotonic()
+        elif time.monotonic() - idle_since >= warm_s:
+            break
+    if _socket_id() == socket_id:               # else a successor has put its own there
+        os.unlink(_SOCKET)
+
+
+def _answer(home: str, key: Dict[str, Any], listener: socket.socket, children: "set[int]") -> bool:
+    """One request. False when it asks for another agent, engine or Python: this parent is of no use any more."""
+    connection = listener.accept()[0]
+    with connection:
+        connection.settimeout(_ANSWER_S)
+        request, files = _receive(connection)
+        try:
+            name = str(request.pop("trial", ""))
+            if request != key or len(files) != 2:
+                return not request              # an empty one is somebody who looked in and left
+            folder = TrialFolder(home, name)
+            children.add(_fork(folder, folder.read_order(), Claim(*files), listener))
+            files = []
+            connection.sendall(b"ok")
+        except (OSError, BadOrder) as error:
+            print("warm parent: %s" % error, file=sys.stderr)
+        finally:
+            for file in files:
+                os.close(file)
+    return True
+
+
+def _receive(connection: socket.socket) -> Tuple[Dict[str, Any], List[int]]:
+    files = array.array("i")
+    try:
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        user = struct.unpack("3i", credentials)[1]
+        data, ancillary, _, _ = connection.recvmsg(_MOST_B, socket.CMSG_SPACE(2 * files.itemsize))
+        for level, kind, content in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                files.frombytes(content[:len(content) - len(content) % files.itemsize])
+        request = json.loads(data.decode("ascii")) if user == os.getuid() else {}
+    except (OSError, ValueError):
+        request = {}
+    return (request if isinstance(request, dict) else {}), list(files)
+
+
+def _fork(folder: TrialFolder, order: Order, claim: Claim, listener: socket.socket) -> int:
+    """The trial in a process of its own session; here the claim's descriptors are closed."""
+    sys.stderr.flush()
+    child = os.fork()
+    if child:
+        claim.release()
+        return child
+    try:
+        os.setsid()
+        listener.close()
+        os.chdir("/")
+        launch.redirect(folder.stderr)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    finally:
+        launch.run_and_exit(folder, order, claim)
+    raise AssertionError("unreachable")
+
+
+def _listen() -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    part = "%s.%d" % (_SOCKET, os.getpid())
+    listener.bind(part)
+    os.chmod(part, 0o600)
+    listener.listen(4)
+    os.rename(part, _SOCKET)
+    return listener
+
+
+def _reap(children: "set[int]") -> bool:
+    """Collect what has ended. True while a trial runs or one has just ended: the parent is not idle."""
+    before = len(children)
+    for child in list(children):
+        if os.waitpid(child, os.WNOHANG)[0]:
+            children.discard(child)
+    return before > 0
+
+
+def _key(engine: str) -> Dict[str, Any]:
+    """What a warm parent and a trial must agree on."""
+    return {"agent": identity.agent_sha256(), "engine": engine, "python": sys.executable, "version": sys.version,
+            "path": os.environ.get("PYTHONPATH", "")}
+
+
+def _socket_id() -> Optional[int]:
+    try:
+        return os.stat(_SOCKET).st_ino
+    except OSError:
+        return None

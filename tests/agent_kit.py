@@ -1,0 +1,156 @@
+"""A device's folder with a real bundle in it, for the tests of the agent and its benchmarks. Runs on Python 3.6.
+
+The networks are real ONNX files (opset 13, IR 7), written here byte by byte so that no test of the agent needs the onnx
+package: a stack of 3x3 convolutions of some width and depth, pooled, with random weights. Their answers mean nothing;
+labels are drawn so that the first branch is always right. Orders are complete and can be changed field by field.
+"""
+# ruff: noqa: UP006, UP031, UP035, RUF005
+import array
+import hashlib
+import json
+import os
+import random
+import struct
+import sys
+from typing import Any, Dict, List, Sequence, Tuple
+
+from device_agents.wire import (
+    Branch,
+    BranchBundle,
+    Cost,
+    LoadTrace,
+    Order,
+    Trial,
+    bundle_to_json,
+    canonical_json,
+    order_to_json,
+)
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+IDLE = LoadTrace("idle", ("t_s", "cpu_pct", "mem_mb"), ((0.0, 0.0, 0.0),))
+#: id, accuracy, stated idle latency in ms, (channels, layers)
+BRANCHES = (("full", 0.95, 8.0, (16, 3)), ("half", 0.9, 4.0, (8, 3)), ("exit", 0.8, 2.0, (8, 1)))
+SHAPE, COUNT = (1, 8, 8), 20
+
+
+def make_home(path: str, branches: Sequence[Tuple[str, float, float, Tuple[int, int]]] = BRANCHES,
+              shape: Tuple[int, int, int] = SHAPE) -> BranchBundle:
+    """Fill `path`/store with a bundle of these branches; returns it."""
+    store = os.path.join(path, "store")
+    os.makedirs(store)
+    os.makedirs(os.path.join(path, "trials"))
+    rng = random.Random(7)
+    numbers = array.array("f", (rng.uniform(-1, 1) for _ in range(COUNT * shape[0] * shape[1] * shape[2])))
+    made = []
+    for name, accuracy, _, (channels, layers) in branches:
+        model = onnx_bytes(channels, layers, shape)
+        made.append(Branch(name, put(store, model), accuracy, channels ** 2 * layers, 100, len(model), "float32", name))
+    labels = json.dumps([sample % 10 for sample in range(COUNT)]).encode("ascii")
+    bundle = BranchBundle("", "kit", "stack", 7, 10, shape, "float32", put(store, numbers.tobytes()),
+                          put(store, labels), COUNT, tuple(made))
+    return bundle._replace(id=put(store, canonical_json(bundle_to_json(bundle)).encode("ascii")))
+
+
+def put(store: str, data: bytes) -> str:
+    """Put bytes into the store; returns their sha256."""
+    digest = hashlib.sha256(data).hexdigest()
+    with open(os.path.join(store, digest), "wb") as file:
+        file.write(data)
+    return digest
+
+
+def order_for(bundle: BranchBundle, attempt: int = 1, token: int = 1, period_ms: Any = None, deadline_ms: Any = None,
+              preflight: Any = None, plugins: Any = None, extra: Any = None, costs: Any = None,
+              provenance: str = "measured", **trial: Any) -> Order:
+    """An order for half a second of `fixed` on the replay engine; `trial` overrides fields of the Trial."""
+    values = {
+        "id": "t1", "campaign": "kit", "device": "host", "peers": (), "task": "kit", "model": "stack",
+        "bundle": bundle.id, "method": "fixed", "label": "fixed-full", "settings": {"branch": "full"}, "learned": None,
+        "engine": "replay", "runtime": "replay 1", "knobs": {}, "residency": "all", "trace": IDLE,
+        "arrival": {"kind": "closed"}, "deadline": {}, "late": "drop", "duration_s": 0.5, "warmup_s": 0.0,
+        "sample_hz": 10.0, "accuracy_floor": None, "slowdown": 1.0, "seed": 7, "repeat": 0, "block": 0}
+    values.update(trial)
+    return Order(Trial(**values), attempt, token, period_ms, deadline_ms,
+                 costs_of(values["engine"]) if costs is None else costs, preflight or {}, provenance, None,
+                 plugins or {}, extra or {})
+
+
+def costs_of(engine: str) -> Tuple[Cost, ...]:
+    return tuple(Cost(name, engine, ms, ms, 1.0, 50.0, None, "stated") for name, _, ms, _ in BRANCHES)
+
+
+def push(home: str, order: Order) -> str:
+    """Write trial.json; returns the trial's name."""
+    name = "%s.%d" % (order.trial.id, order.attempt)
+    os.makedirs(os.path.join(home, "trials", name))
+    with open(os.path.join(home, "trials", name, "trial.json"), "w") as file:
+        json.dump(order_to_json(order), file)
+    return name
+
+
+def agent_argv(verb: str, home: str, *words: str) -> List[str]:
+    return [sys.executable, "-m", "device_agents", verb, "--home", home] + list(words)
+
+
+def journal_of(home: str, name: str) -> List[Dict[str, Any]]:
+    with open(os.path.join(home, "trials", name, "trial.jsonl")) as file:
+        return [json.loads(line) for line in file]
+
+
+def onnx_bytes(channels: int, layers: int, shape: Tuple[int, int, int], classes: int = 10) -> bytes:
+    """A ModelProto: `layers` x (Conv 3x3 + Relu), GlobalAveragePool, Flatten, Gemm."""
+    rng = random.Random(channels * 100 + layers)
+    nodes, weights, last, width = [], [], "x", shape[0]
+    for number in range(layers):
+        weights.append(_tensor("w%d" % number, (channels, width, 3, 3), rng))
+        nodes.append(_node("Conv", [last, "w%d" % number], "c%d" % number, [_ints("kernel_shape", (3, 3)),
+                                                                            _ints("pads", (1, 1, 1, 1))]))
+        nodes.append(_node("Relu", ["c%d" % number], "r%d" % number, []))
+        last, width = "r%d" % number, channels
+    weights += [_tensor("g", (width, classes), rng), _tensor("b", (classes,), rng)]
+    nodes += [_node("GlobalAveragePool", [last], "p", []), _node("Flatten", ["p"], "f", []),
+              _node("Gemm", ["f", "g", "b"], "y", [])]
+    graph = b"".join(_bytes(1, node) for node in nodes) + _bytes(2, b"stack")
+    graph += b"".join(_bytes(5, tensor) for tensor in weights)
+    graph += _bytes(11, _value("x", (1,) + shape)) + _bytes(12, _value("y", (1, classes)))
+    return _number(1, 7) + _bytes(7, graph) + _bytes(8, _bytes(1, b"") + _number(2, 13))
+
+
+def _node(kind: str, inputs: Sequence[str], output: str, attributes: Sequence[bytes]) -> bytes:
+    return (b"".join(_bytes(1, name.encode("ascii")) for name in inputs) + _bytes(2, output.encode("ascii"))
+            + _bytes(4, kind.encode("ascii")) + b"".join(_bytes(5, attribute) for attribute in attributes))
+
+
+def _ints(name: str, values: Sequence[int]) -> bytes:
+    return _bytes(1, name.encode("ascii")) + b"".join(_number(8, value) for value in values) + _number(20, 7)
+
+
+def _tensor(name: str, shape: Sequence[int], rng: random.Random) -> bytes:
+    count = 1
+    for size in shape:
+        count *= size
+    data = struct.pack("<%df" % count, *(rng.gauss(0.0, 0.2) for _ in range(count)))
+    dimensions = b"".join(_number(1, size) for size in shape)
+    return dimensions + _number(2, 1) + _bytes(8, name.encode("ascii")) + _bytes(9, data)
+
+
+def _value(name: str, shape: Sequence[int]) -> bytes:
+    dimensions = b"".join(_bytes(1, _number(1, size)) for size in shape)
+    return _bytes(1, name.encode("ascii")) + _bytes(2, _bytes(1, _number(1, 1) + _bytes(2, dimensions)))
+
+
+def _number(field: int, value: int) -> bytes:
+    return _varint(field << 3) + _varint(value)
+
+
+def _bytes(field: int, data: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
