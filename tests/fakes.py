@@ -21,6 +21,9 @@ BRANCHES = (
     ("depthwise", "operator", 0.964, 620_000, 1.9), ("exit2", "exit", 0.955, 2_000_000, 2.1),
     ("quarter", "width", 0.93, 280_000, 1.2), ("exit1", "exit", 0.88, 700_000, 0.9),
 )
+#: kind of the `energy` argument -> source, scope, provenance
+ENERGY = {"counter": ("rapl", "soc", "measured"), "power": ("jetson_rail", "rail", "measured"),
+          "modelled": ("modelled", "modelled", "modelled")}
 BOOT_NS = 5_000_000_000_000
 WALL_NS = 1_790_000_000_000_000_000
 
@@ -92,8 +95,11 @@ class _Journal:
     t_ns: int = BOOT_NS
 
     def add(self, kind: str, phase: str, t_ns: int | None = None, **fields: Any) -> None:
+        """Numbers are rounded as the agent rounds them."""
         at = self.t_ns if t_ns is None else t_ns
-        self.lines.append({"seq": len(self.lines), "kind": kind, "t_ns": at, "phase": phase, **fields})
+        rounded = {name: round(value, 4 if name == "latency_ms" else 3) if isinstance(value, float) else value
+                   for name, value in fields.items()}
+        self.lines.append({"seq": len(self.lines), "kind": kind, "t_ns": at, "phase": phase, **rounded})
 
 
 def write_journal(path: Path | None, order: Order, inferences: int = 400, warmup: int = 12, ending: str = "done",
@@ -126,15 +132,12 @@ def _write(path: Path, lines: Sequence[dict[str, Any]], cut: bool) -> None:
 
 
 def _head(journal: _Journal, order: Order, energy: str) -> None:
-    sources = {"counter": ("rapl", "soc", "measured"), "power": ("jetson_rail", "rail", "measured"),
-               "modelled": ("modelled", "modelled", "modelled")}
     sensors = {"co_cpu_pct": "proc_stat", "own_cpu_pct": "proc_stat", "mem_free_mb": "proc_meminfo",
                "temp_c": "thermal", "throttled": "cpufreq", "rss_mb": "proc_status"}
     declared = {}
     if energy:
-        name, scope, provenance = sources[energy]
+        name, scope, provenance = ENERGY[energy]
         declared[name] = {"scope": scope, "provenance": provenance}
-        sensors["energy_j" if energy == "counter" else "power_w"] = name
     journal.add("start", "setup", protocol=PROTOCOL, trial=order.trial.id, attempt=order.attempt, token=order.token,
                 agent="a" * 12, wall_ns=WALL_NS, boot_id="11111111-2222-3333-4444-555555555555",
                 runtime=order.trial.runtime, provenance=order.provenance, sensors=sensors, energy=declared,
@@ -239,10 +242,10 @@ def _ticks(order: Order, start_ns: int, energy: str, throttled: bool) -> Iterato
                                   "rss_mb": 72.5}
         power_w = 3.0 + cpu / 40
         if energy == "counter":
-            values["energy_j"] = joules
+            values["rapl.energy_j"] = joules
         elif energy:
-            values["power_w"] = power_w
-        yield start_ns + int(t_s * 1e9), values
+            values[f"{ENERGY[energy][0]}.power_w"] = power_w
+        yield start_ns + int(t_s * 1e9), {name: round(value, 6) for name, value in values.items()}
         joules += power_w / order.trial.sample_hz
         number += 1
 

@@ -1,0 +1,109 @@
+"""Inference lines -> rows of table inference: the only table that is long, so the only one with a fast way in.
+
+Called by db.ingest, a batch at a time. The fast way checks whole columns and lets the driver insert them; whatever it
+stumbles over (a missing field, a wrong type, a number taken twice) sends the batch the slow way, line by line.
+"""
+import math
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from db import schema
+from db.journal_file import Line, clean
+from db.journal_rows import Context, Refused
+from db.rows import insert_sql
+
+_INT, _FLAG, _FLOAT, _TEXT = {int, type(None)}, {bool, type(None)}, {float, int, type(None)}, {str, type(None)}
+_STATUSES = ("ok", "expired", "unserved")
+
+#: Columns of the table between `trial` and `provenance`, as (field of the line, allowed types).
+FIELDS: tuple[tuple[str, set[Any]], ...] = (
+    ("index", {int}), ("phase", {str}), ("status", {str}), ("due_ns", _INT), ("t_ns", _INT), ("branch", _TEXT),
+    ("sample", _INT), ("label", _INT), ("correct", _FLAG), ("queue_ms", _FLOAT), ("decide_us", _FLOAT),
+    ("switch_ms", _FLOAT), ("latency_ms", _FLOAT), ("response_ms", _FLOAT), ("met", _FLAG), ("queue_len", _INT),
+    ("deadline_ms", _FLOAT), ("feasible", _INT),
+)
+_pick = itemgetter(*(name for name, _ in FIELDS))
+_SQL = insert_sql(schema.inference)
+_STATUS = 2
+
+Values = tuple[Any, ...]
+
+
+class Inferences:
+    """Inserts inference lines of one trial; `count` rows so far."""
+
+    def __init__(self, connection: Connection, context: Context) -> None:
+        self.count = 0
+        self._connection, self._context = connection, context
+
+    def add(self, lines: list[tuple[int, Line]]) -> list[tuple[int, str, Line]]:
+        """Insert (number in the file, line) pairs; those that cannot be, as (number, reason, line)."""
+        if not lines:
+            return []
+        try:
+            rows = [_pick(line) for _, line in lines]
+        except KeyError:
+            rows = []
+        if rows and _sound(rows) and self._insert(rows):
+            return []
+        refused = []
+        for number, line in lines:
+            try:
+                if not self._insert([_values(line)]):
+                    raise Refused(f"inference {line['index']} is there already")
+            except Refused as error:
+                refused.append((number, str(error), line))
+        return refused
+
+    def _insert(self, rows: list[Values]) -> bool:
+        """False when the database refuses one of them; then none is in."""
+        trial, provenance = self._context.trial, self._context.provenance
+        try:
+            with self._connection.begin_nested():
+                self._connection.exec_driver_sql(_SQL, [(trial, *row, provenance) for row in rows])
+        except OverflowError:
+            return False
+        except DBAPIError as error:
+            if not getattr(error.orig, "sqlite_errorname", "").startswith("SQLITE_CONSTRAINT"):
+                raise
+            return False
+        self.count += len(rows)
+        return True
+
+
+def _sound(rows: list[Values]) -> bool:
+    """Do all values of every column have their column's type, and are all of them storable and printable?"""
+    for (_, allowed), column in zip(FIELDS, zip(*rows)):
+        if not set(map(type, column)) <= allowed:
+            return False
+        if allowed is _FLOAT and (math.inf in column or -math.inf in column):
+            return False
+        if str in allowed and any(text is not None and clean(text) != text for text in set(column)):
+            return False
+    return {row[_STATUS] for row in rows} <= set(_STATUSES)
+
+
+def _values(line: Line) -> Values:
+    """The line's columns; an absent field is null, a label that is no class number too. Raises Refused."""
+    values = []
+    for name, allowed in FIELDS:
+        value = line.get(name)
+        if name == "label" and type(value) is not int:
+            value = None
+        if isinstance(value, str):
+            value = clean(value)
+        if type(value) not in allowed or not _storable(value):
+            raise Refused(f"{name} is missing or of the wrong type")
+        values.append(value)
+    if values[_STATUS] not in _STATUSES:
+        raise Refused(f"status is none of {', '.join(_STATUSES)}")
+    return tuple(values)
+
+
+def _storable(value: Any) -> bool:
+    if type(value) is float:
+        return math.isfinite(value)
+    return type(value) is not int or -2**63 <= value < 2**63
