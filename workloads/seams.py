@@ -1,0 +1,87 @@
+"""The seams of the offline side: what a plug-in file in tasks/, models/ or methods/ must offer.
+
+A plug-in file holds exactly one class that derives from its seam, and a docstring; the file's name is its name in a
+campaign. Read by the registry and by build.py. Holds no logic and imports no torch, so that plans stay cheap; a
+model's file imports torch itself.
+"""
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from device_agents.wire import BranchBundle
+from workloads.branches import BranchSpec
+
+Floats = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+
+
+class Split(NamedTuple):
+    """Samples `x` of shape (n, *Task.shape), float32 and normalised, with class numbers `y` of shape (n,)."""
+
+    x: Floats
+    y: Labels
+
+
+class Dataset(NamedTuple):
+    """Three disjoint splits. `test` goes into bundles as evaluation samples and is used for nothing else."""
+
+    train: Split
+    val: Split
+    test: Split
+
+
+class Progress(NamedTuple):
+    """One step of a long piece of work, for people."""
+
+    step: str                        # train | recalibrate | export | ...
+    done: int
+    total: int
+    per_s: float                     # units of `done` a second, 0 when not known
+    left_s: float | None             # None when not known yet
+    note: str = ""
+
+
+Report = Callable[[Progress], None]
+
+
+class Task:
+    """A data set with fixed splits."""
+
+    classes: int
+    shape: tuple[int, ...]           # of one sample, without the batch axis
+    metric = "accuracy"
+    #: Training-time augmentation: "shift" = largest shift in pixels along each axis longer than 1, "flip" = mirror.
+    augment: dict[str, Any] = {}     # noqa: RUF012
+
+    def checksum(self) -> str:
+        """sha256 that identifies the data; cheap, and without torch. Raises UserError when the data are missing."""
+        raise NotImplementedError
+
+    def load(self) -> Dataset:
+        """The same splits every time. Raises UserError, saying what to do, when data are missing or corrupt."""
+        raise NotImplementedError
+
+
+class Model:
+    """A multi-branch network that is trained jointly."""
+
+    #: Training settings that fit this network; a campaign may override any of them, and no others exist (train.py).
+    training: dict[str, Any] = {}    # noqa: RUF012
+
+    def branches(self) -> tuple[BranchSpec, ...]:
+        """The branches it trains and exports; exactly one of kind "full", which comes first."""
+        raise NotImplementedError
+
+    def build(self, shape: tuple[int, ...], classes: int) -> Any:
+        """The untrained network, a workloads.supernet.SuperNet, initialised from torch's global random state."""
+        raise NotImplementedError
+
+
+class Method:
+    """OFFLINE half of a method: what it derives from a trained bundle before any device is seen. No torch."""
+
+    def policy(self, bundle: BranchBundle) -> dict[str, Any]:
+        """JSON settings for the adapter of the same name; a campaign may override each. Validation data only."""
+        raise NotImplementedError

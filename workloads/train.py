@@ -1,0 +1,266 @@
+"""The one training loop: joint training of all branches, or of one plain network alone, by the same code.
+
+Joint training follows slimmable networks (Yu, Huang, ICCV 2019): each step trains the full network on the labels, and
+the smallest and some random branches on labels and the full network's outputs (sandwich rule, in-place
+distillation). Deterministic by seed on one machine: an epoch's order and augmentation depend on (seed, epoch) alone,
+so that a run resumed from a checkpoint ends like one that was never killed. Called by build.py. A loss that is not
+finite is the user's to solve: UserError.
+"""
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from device_agents.seams import UserError
+from workloads.branches import BranchSpec
+from workloads.describe import measure
+from workloads.seams import Progress, Report, Split
+from workloads.settings import TrainSettings
+from workloads.supernet import SuperNet
+
+Loss = Callable[[torch.Tensor, torch.Tensor, np.random.Generator], tuple[torch.Tensor, int]]
+REPORT_EVERY_S = 0.5
+CHECKPOINT_EVERY_S = 5.0
+
+
+class TrainLog(NamedTuple):
+    """What a training run cost. A pass is one sample through one branch, forwards and backwards."""
+
+    epochs: int
+    steps: int
+    passes: int
+    seconds: float
+    last_loss: float
+    resumed_epoch: int                       # 0 = from the beginning
+
+
+class Speed(NamedTuple):
+    """How this machine trains: chosen once, the same for every branch."""
+
+    device: torch.device
+    bf16: bool
+
+
+def speed() -> Speed:
+    """CUDA where present; bf16 where the hardware multiplies it natively (emulated bf16 is slower than float32)."""
+    if torch.cuda.is_available():
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        return Speed(torch.device("cuda"), torch.cuda.is_bf16_supported())
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        flags = ""
+    return Speed(torch.device("cpu"), "amx_bf16" in flags or "avx512_bf16" in flags)
+
+
+def joint_loss(net: SuperNet, shape: tuple[int, ...], settings: TrainSettings) -> Loss:
+    """Sandwich rule with in-place distillation, as a loss of one batch."""
+    full, others = net.specs[0], list(net.specs[1:])
+    others.sort(key=lambda spec: measure(net.extract(spec), shape).macs)
+
+    def loss_of(x: torch.Tensor, y: torch.Tensor, rng: np.random.Generator) -> tuple[torch.Tensor, int]:
+        chosen: list[BranchSpec] = [full]
+        if others:
+            picked = rng.permutation(len(others) - 1)[:settings.sampled] + 1
+            chosen += [others[0], *(others[index] for index in sorted(picked))]
+        logits = net(x, chosen)
+        loss = F.cross_entropy(logits["full"].float(), y, label_smoothing=settings.label_smoothing)
+        teacher = F.softmax(logits["full"].float().detach(), dim=1)
+        for spec in chosen[1:]:
+            student = logits[spec.id].float()
+            hard = F.cross_entropy(student, y, label_smoothing=settings.label_smoothing)
+            soft = F.cross_entropy(student, teacher)
+            loss = loss + settings.branch_weight * ((1 - settings.distill) * hard + settings.distill * soft)
+        return loss, len(chosen) * len(y)
+
+    return loss_of
+
+
+def plain_loss(net: nn.Module, settings: TrainSettings) -> Loss:
+    """Cross-entropy of one plain network, for a branch trained alone."""
+    def loss_of(x: torch.Tensor, y: torch.Tensor, _rng: np.random.Generator) -> tuple[torch.Tensor, int]:
+        return F.cross_entropy(net(x).float(), y, label_smoothing=settings.label_smoothing), len(y)
+
+    return loss_of
+
+
+def fit(net: nn.Module, loss_of: Loss, data: Split, settings: TrainSettings, seed: int, report: Report,
+        checkpoint: Path | None = None, augment: dict[str, Any] | None = None,
+        stop: Callable[[int], bool] | None = None) -> TrainLog:
+    """Train `net` in place and leave it on the CPU in eval mode.
+
+    `checkpoint` is read when it exists, written now and then, and removed by the caller. `stop(epoch)` ends early.
+    Raises UserError when the loss is not finite.
+    """
+    machine = speed()
+    net.to(machine.device, memory_format=torch.channels_last).train()
+    optimizer = torch.optim.SGD(_groups(net, settings.weight_decay), lr=settings.lr, momentum=settings.momentum,
+                                nesterov=settings.momentum > 0)
+    state = _Run(net, optimizer, checkpoint)
+    began, first = time.monotonic(), state.resume()
+    clock = _Rate(settings.epochs * len(data.y), first * len(data.y), report)
+    steps_an_epoch = -(-len(data.y) // settings.batch)
+    for epoch in range(first, settings.epochs):
+        rng = np.random.default_rng([seed, epoch])
+        for number, (x, y) in enumerate(batches(data, settings, epoch, rng, machine.device, augment)):
+            _set_lr(optimizer, settings, (epoch * steps_an_epoch + number) / (settings.epochs * steps_an_epoch))
+            with torch.autocast(machine.device.type, dtype=torch.bfloat16, enabled=machine.bf16):
+                loss, passes = loss_of(x, y, rng)
+            state.last_loss = _finite(loss, epoch, number, settings)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), settings.clip)
+            optimizer.step()
+            state.steps, state.passes = state.steps + 1, state.passes + passes
+            clock.tick(len(y), f"epoch {epoch + 1}/{settings.epochs}, loss {state.last_loss:.3f}")
+        state.epochs = epoch + 1
+        state.seconds = state.seconds_before + time.monotonic() - began
+        state.save(force=False)
+        if stop is not None and stop(epoch + 1):
+            break
+    net.to("cpu", memory_format=torch.contiguous_format).eval()
+    return TrainLog(state.epochs, state.steps, state.passes, state.seconds, state.last_loss, first)
+
+
+def batches(data: Split, settings: TrainSettings, epoch: int, rng: np.random.Generator, device: torch.device,
+            augment: dict[str, Any] | None) -> "Sequence[tuple[torch.Tensor, torch.Tensor]] | Any":
+    """One epoch's batches in random order, augmented, at half resolution during the first `half_epochs`."""
+    order = rng.permutation(len(data.y))
+    for start in range(0, len(order), settings.batch):
+        rows = order[start:start + settings.batch]
+        x = torch.from_numpy(augmented(data.x[rows], augment or {}, rng))
+        if epoch < settings.half_epochs:
+            x = F.avg_pool2d(x, tuple(2 if size > 1 else 1 for size in x.shape[2:]))
+        yield (x.to(device, memory_format=torch.channels_last), torch.from_numpy(data.y[rows]).to(device))
+
+
+def augmented(x: "np.ndarray[Any, np.dtype[np.float32]]", augment: dict[str, Any],
+              rng: np.random.Generator) -> "np.ndarray[Any, np.dtype[np.float32]]":
+    """Random shifts (edges repeat) and mirror images of a batch (n, c, h, w), as the task asks for."""
+    count, shift = len(x), int(augment.get("shift", 0))
+    if shift:
+        for axis in (2, 3):
+            size = x.shape[axis]
+            if size == 1:
+                continue
+            at = np.clip(np.arange(size) + rng.integers(-shift, shift + 1, (count, 1)), 0, size - 1)
+            x = np.take_along_axis(x, at[:, None, :, None] if axis == 2 else at[:, None, None, :], axis)
+    if augment.get("flip"):
+        mirrored = rng.random(count) < 0.5
+        x = np.where(mirrored[:, None, None, None], x[..., ::-1], x)
+    return np.ascontiguousarray(x)
+
+
+@torch.no_grad()
+def recalibrate(net: nn.Module, data: Split, batch: int = 128, limit: int = 4096) -> None:
+    """Recompute a plain network's BatchNorm statistics from unaugmented training samples, in place.
+
+    Joint training leaves running averages that mix all branches; each branch needs those of its own activations.
+    """
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None                    # a plain average over the batches
+    net.train()
+    # Strided, because a data set may be sorted by class; equal batches, because the average weighs batches equally.
+    rows = np.linspace(0, len(data.y) - 1, min(limit, len(data.y))).astype(int)
+    rows = rows[:max(1, len(rows) // batch) * batch]
+    rows = np.random.default_rng(0).permutation(rows)
+    for start in range(0, len(rows), batch):
+        net(torch.from_numpy(data.x[rows[start:start + batch]]))
+    net.eval()
+
+
+@torch.no_grad()
+def accuracy(net: nn.Module, data: Split, batch: int = 256) -> float:
+    """Share of samples whose largest logit is the label's, 0..1, in float32."""
+    net.eval()
+    right = 0
+    for start in range(0, len(data.y), batch):
+        logits = net(torch.from_numpy(data.x[start:start + batch]))
+        right += int((logits.argmax(1).numpy() == data.y[start:start + batch]).sum())
+    return right / len(data.y)
+
+
+class _Run:
+    """Counters of a run, and its checkpoint."""
+
+    def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer, path: Path | None) -> None:
+        self.net, self.optimizer, self.path = net, optimizer, path
+        self.epochs = self.steps = self.passes = 0
+        self.seconds = self.seconds_before = self.last_loss = 0.0
+        self.saved = time.monotonic()
+
+    def resume(self) -> int:
+        """Load the checkpoint, if there is a readable one; the epoch to go on with."""
+        if self.path is None or not self.path.exists():
+            return 0
+        try:
+            value = torch.load(self.path, weights_only=True)
+            self.net.load_state_dict(value["net"])
+            self.optimizer.load_state_dict(value["optimizer"])
+        except (OSError, RuntimeError, KeyError, ValueError, EOFError):
+            self.path.unlink()                  # cut short or of another version: begin again
+            return 0
+        self.epochs, self.steps, self.passes = value["epochs"], value["steps"], value["passes"]
+        self.seconds_before = self.seconds = value["seconds"]
+        self.last_loss = value["last_loss"]
+        return self.epochs
+
+    def save(self, *, force: bool) -> None:
+        if self.path is None or (not force and time.monotonic() - self.saved < CHECKPOINT_EVERY_S):
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        torch.save({"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict(), "epochs": self.epochs,
+                    "steps": self.steps, "passes": self.passes, "seconds": self.seconds,
+                    "last_loss": self.last_loss}, part)
+        part.replace(self.path)
+        self.saved = time.monotonic()
+
+
+class _Rate:
+    """Progress with rate and time left, a few times a second at most."""
+
+    def __init__(self, total: int, done: int, report: Report) -> None:
+        self.total, self.done, self.start_done, self.report = total, done, done, report
+        self.start = self.told = time.monotonic()
+
+    def tick(self, samples: int, note: str) -> None:
+        self.done += samples
+        now = time.monotonic()
+        if now - self.told < REPORT_EVERY_S and self.done < self.total:
+            return
+        self.told = now
+        per_s = (self.done - self.start_done) / max(1e-9, now - self.start)
+        self.report(Progress("train", self.done, self.total, per_s, (self.total - self.done) / per_s, note))
+
+
+def _groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay on weights only: on BatchNorm and biases it would hurt the narrow branches most."""
+    matrices = [parameter for parameter in net.parameters() if parameter.ndim > 1]
+    vectors = [parameter for parameter in net.parameters() if parameter.ndim <= 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def _set_lr(optimizer: torch.optim.Optimizer, settings: TrainSettings, done: float) -> None:
+    """Linear warm-up over the first `warmup` of the run, then a half cosine to zero."""
+    if done < settings.warmup:
+        factor = (done + 1e-3) / (settings.warmup + 1e-3)
+    else:
+        factor = 0.5 * (1 + float(np.cos(np.pi * (done - settings.warmup) / (1 - settings.warmup))))
+    for group in optimizer.param_groups:
+        group["lr"] = settings.lr * factor
+
+
+def _finite(loss: torch.Tensor, epoch: int, step: int, settings: TrainSettings) -> float:
+    value = float(loss.detach())
+    if not np.isfinite(value):
+        raise UserError(f"training diverged: the loss is {value} in epoch {epoch + 1}, step {step + 1}. "
+                        f"Lower training.lr (now {settings.lr}) or raise training.warmup (now {settings.warmup})")
+    return value
