@@ -1,0 +1,94 @@
+"""Summary metrics of a cell's runs -> table cells: the one path from readings to numbers in a table.
+
+Called by reports/tables/ and reports/figures/. A Metric states unit, scale and the fewest samples that a run must have
+behind its value; a cell that cannot be filled gets Missing with the reason, and two provenances are never pooled.
+"""
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from reports.query import Query, Row
+from reports.stats import TOO_SMALL, MixedProvenanceError, Reading, over_runs, smallest_n
+from reports.table import Cell, Column, Missing
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A summary metric as a column. `scale` turns the stored value into the column's unit; `smallest` samples a run."""
+
+    name: str
+    column: Column
+    scale: float = 1.0
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+    smallest: int = 1
+
+
+_SHARE = (0.0, 100.0)
+_P95, _P99 = smallest_n(0.95), smallest_n(0.99)
+
+ACCURACY = Metric("accuracy", Column("accuracy_pct", "accuracy", "%", 1, about="right answers among those served"),
+                  100.0, _SHARE)
+ON_TIME = Metric("on_time_accuracy", Column("on_time_accuracy_pct", "on-time accuracy", "%", 1, about=(
+    "right and within the deadline, over all arrivals")), 100.0, _SHARE)
+LATENCY = Metric("latency_median_ms", Column("latency_median_ms", "latency median", "ms", about="inference alone"))
+LATENCY_P95 = Metric("latency_p95_ms", Column("latency_p95_ms", "latency p95", "ms"), smallest=_P95)
+RESPONSE = Metric("response_median_ms", Column("response_median_ms", "response median", "ms", detail=2, about=(
+    "from due time to end, waiting included")))
+RESPONSE_P95 = Metric("response_p95_ms", Column("response_p95_ms", "response p95", "ms", detail=1), smallest=_P95)
+MISSES = Metric("miss_pct", Column("miss_pct", "deadline misses", "%", 1, about="of all arrivals"), bounds=_SHARE)
+ENERGY = Metric("energy_mj_per_inference", Column("energy_mj_per_inference", "energy per inference", "mJ"))
+MEMORY = Metric("peak_rss_mb", Column("peak_rss_mb", "peak memory", "MiB", 0, detail=1))
+SWITCHES = Metric("switches", Column("switches", "switches", "", 0, detail=1))
+DECIDE = Metric("decide_median_us", Column("decide_median_us", "decision median", "µs", 0, detail=1))
+DECIDE_P99 = Metric("decide_p99_us", Column("decide_p99_us", "decision p99", "µs", 0, detail=2), smallest=_P99)
+FEASIBLE = Metric("feasible2_pct", Column("feasible2_pct", "two feasible", "%", 0, detail=2, about=(
+    "arrivals at which at least two branches fitted the deadline by their idle cost")), bounds=_SHARE)
+THROUGHPUT = Metric("throughput_hz", Column("throughput_hz", "throughput", "1/s"))
+ARRIVALS = Metric("arrivals", Column("arrivals", "arrivals", "", 0))
+SERVED = Metric("served", Column("served", "served", "", 0))
+EXPIRED = Metric("expired", Column("expired", "expired", "", 0))
+SAMPLER = Metric("sampler_cpu_pct", Column("sampler_cpu_pct", "sampler cost", "% of a core", 2))
+LOAD_ASKED = Metric("load_asked_cpu_pct", Column("load_asked_cpu_pct", "load asked", "% cpu", 1))
+LOAD_ACHIEVED = Metric("load_achieved_cpu_pct", Column("load_achieved_cpu_pct", "load achieved", "% cpu", 1))
+
+
+def readings(query: Query, trials: Sequence[Row], metric: Metric) -> list[Reading]:
+    """One a trial, in the column's unit; without value and with the reason where too few samples are behind it."""
+    found = []
+    for trial in trials:
+        reading = query.reading(trial, metric.name)
+        if reading.value is not None and reading.n < metric.smallest:
+            reason = f"{TOO_SMALL}: {metric.column.title} needs {metric.smallest} samples a run"
+            reading = replace(reading, value=None, reason=reason)
+        elif reading.value is not None:
+            reading = replace(reading, value=reading.value * metric.scale)
+        found.append(reading)
+    return found
+
+
+def cell(query: Query, trials: Sequence[Row], metric: Metric) -> Cell:
+    """The metric over the runs of one cell: an Estimate, or Missing with the reason."""
+    found = readings(query, trials, metric)
+    try:
+        estimate = over_runs(found, metric.bounds)
+    except MixedProvenanceError as error:
+        return Missing(str(error))
+    return estimate if estimate is not None else Missing(_why(found))
+
+
+def energy_cells(query: Query, trials: Sequence[Row]) -> tuple[Cell, Cell, str]:
+    """(energy that may be compared, modelled energy, "provenance: source"): modelled joules have their own column."""
+    found = readings(query, trials, ENERGY)
+    sources = sorted({f"{reading.provenance}: {reading.source}" for reading in found if reading.value is not None})
+    filled = cell(query, trials, ENERGY)
+    modelled = {reading.provenance for reading in found if reading.value is not None} == {"modelled"}
+    other = Missing("joules are modelled, so they are in a column of their own and in no comparison")
+    if len(sources) > 1 and not isinstance(filled, Missing):
+        filled = Missing(f"runs with different energy sources ({', '.join(sources)}) are never pooled")
+    pair = (other, filled) if modelled else (filled, Missing("no power model was used"))
+    return (*pair, ", ".join(sources) or "none")
+
+
+def _why(found: Sequence[Reading]) -> str:
+    reasons = list(dict.fromkeys(reading.reason for reading in found if reading.reason))
+    return "; ".join(reasons[:2]) or "no reading"

@@ -1,0 +1,92 @@
+"""The one model of a figure: a title, the data behind it, and how to paint it; and its bytes as PNG, SVG and PDF.
+
+reports/figures/ makes Drawings, build.py and the page render them. Same drawing, same bytes: matplotlib's own defaults
+and its own DejaVu Sans whatever the user's matplotlibrc says, fixed hash salt, no dates, no versions. No pyplot, so
+no global state and no display. Names never reach mathtext.
+"""
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from reports.table import Table
+from reports.table_files import clean
+
+
+@dataclass(frozen=True)
+class Style:
+    """Colours of one background. `series` are Okabe and Ito's, told apart by the colour-blind; markers differ too."""
+
+    paper: str
+    ink: str
+    muted: str
+    grid: str
+    alarm: str
+    series: tuple[str, ...]
+
+
+LIGHT = Style("#ffffff", "#1b1f24", "#656d76", "#dde1e6", "#c2310f",
+              ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#7A6A00", "#6A3D9A"))
+DARK = Style("none", "#e6e8eb", "#9aa4ae", "#343b43", "#ff7a59",
+             ("#58B1EA", "#F2B84B", "#2FC79B", "#EBA0CC", "#FF8A50", "#A5DBFA", "#D6C64A", "#B79AE8"))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+FORMATS = ("png", "svg", "pdf")
+_NO_METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": None}, "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """`data` holds every value that is painted; `paint` draws on an empty figure of `size_in` inches in a style."""
+
+    title: str
+    caption: str
+    data: Table
+    paint: Callable[[Figure, Style], None]
+    size_in: tuple[float, float]
+
+
+def render(drawing: Drawing, format: str, style: Style = LIGHT) -> bytes:
+    """The drawing as bytes of one of FORMATS."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_pinned(style))     # type: ignore[arg-type]  # the stub wants literal keys
+        figure = Figure(figsize=drawing.size_in, layout="constrained", facecolor=style.paper)
+        FigureCanvasAgg(figure)
+        heading, _, honesty = drawing.title.partition(", processor ")
+        drawing.paint(figure, style)
+        figure.suptitle(clean(heading), x=0.01, ha="left", fontsize=11, fontweight="bold", color=style.ink)
+        figure.supxlabel(clean(f"processor {honesty}" if honesty else " "), x=0.01, ha="left", fontsize=7,
+                         color=style.muted)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=format, metadata=_NO_METADATA[format], facecolor=style.paper)
+        return buffer.getvalue()
+
+
+def series_of(names: Iterable[str], style: Style) -> dict[str, tuple[str, str]]:
+    """(colour, marker) of each name; the same in every figure that is given the same names."""
+    known = sorted(set(names))
+    colours = len(style.series)
+    return {name: (style.series[place % colours], MARKERS[(place + place // colours) % len(MARKERS)])
+            for place, name in enumerate(known)}
+
+
+def _pinned(style: Style) -> dict[str, Any]:
+    return {
+        "font.family": "DejaVu Sans", "font.size": 8, "text.parse_math": False, "text.usetex": False,
+        "svg.hashsalt": "edgefleet", "svg.fonttype": "path", "pdf.fonttype": 42, "pdf.compression": 9,
+        "savefig.dpi": 160, "figure.dpi": 100, "path.simplify": True, "axes.formatter.use_locale": False,
+        "axes.facecolor": "none", "axes.edgecolor": style.muted, "axes.labelcolor": style.ink, "axes.linewidth": 0.7,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 8, "axes.titlecolor": style.ink,
+        "axes.titlelocation": "left", "axes.grid": True, "axes.axisbelow": True, "grid.color": style.grid,
+        "grid.linewidth": 0.6, "text.color": style.ink, "xtick.color": style.muted, "ytick.color": style.muted,
+        "xtick.labelcolor": style.ink, "ytick.labelcolor": style.ink, "xtick.labelsize": 7, "ytick.labelsize": 7,
+        "legend.frameon": False, "legend.fontsize": 7, "legend.labelcolor": style.ink, "lines.linewidth": 1.3,
+        "lines.markersize": 5, "figure.constrained_layout.h_pad": 0.06, "figure.constrained_layout.w_pad": 0.06,
+    }

@@ -1,0 +1,66 @@
+"""Misses: the share of arrivals that each method answered late or not at all, a panel a device, a group a trace."""
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from reports import cells
+from reports.figure import Drawing, Style, series_of
+from reports.provenance import ordered, titled
+from reports.query import Query
+from reports.stats import Estimate
+from reports.table import Cell, Column, Missing, Table
+from reports.table_files import clean
+
+PLACE = 20
+
+_COLUMNS = (
+    Column("device", "device", numeric=False), Column("provenance", "provenance", numeric=False),
+    Column("trace", "trace", numeric=False), Column("method", "method", numeric=False), cells.MISSES.column,
+)
+
+
+def draw(query: Query) -> Drawing | Missing:
+    rows: list[tuple[Cell, ...]] = []
+    for trials in query.cells():
+        value = cells.cell(query, trials, cells.MISSES)
+        if isinstance(value, Estimate):
+            rows.append((trials[0].device, trials[0].provenance, trials[0].trace, trials[0].label, value))
+    if not rows:
+        return Missing("no finished trial has a deadline")
+    found = ordered(str(row[1]) for row in rows)
+    title = titled("Deadline misses", found, {trial.processor for trial in query.trials})
+    table = Table(title, _COLUMNS, tuple(rows), (), found)
+    devices = list(dict.fromkeys((str(row[0]), str(row[1])) for row in rows))
+    bars = len({row[2] for row in rows}) * (len({row[3] for row in rows}) + 1)
+    caption = ("Share of arrivals that missed their deadline: answered late, dropped late, or not served. Median over "
+               "runs; whiskers: 95 % intervals over runs, where three or more are done.")
+
+    def paint(figure: Figure, style: Style) -> None:
+        _paint(figure, style, table, devices)
+
+    return Drawing(title, caption, table, paint, (min(11.0, max(4.6, 1.0 + 0.22 * bars)), 1.1 + 1.7 * len(devices)))
+
+
+def _paint(figure: Figure, style: Style, table: Table, devices: Sequence[tuple[str, str]]) -> None:
+    traces = sorted({str(row[2]) for row in table.rows})
+    methods = sorted({str(row[3]) for row in table.rows})
+    series, width = series_of(methods, style), 0.82 / len(methods)
+    axes = figure.subplots(len(devices), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
+    handles = {}
+    for panel, (device, provenance) in zip(axes, devices):
+        panel.set_title(clean(f"{device} · {provenance}"))
+        for row in table.rows:
+            value = row[4]
+            if row[0] == device and isinstance(value, Estimate):
+                place = traces.index(str(row[2])) + (methods.index(str(row[3])) - (len(methods) - 1) / 2) * width
+                handles[str(row[3])] = panel.bar(place, value.value, width * 0.9, color=series[str(row[3])][0])
+                panel.plot(place, value.value, marker=series[str(row[3])][1], color=series[str(row[3])][0],
+                           markersize=4, markeredgecolor="white", markeredgewidth=0.4, clip_on=False, zorder=4)
+                if value.low is not None and value.high is not None:
+                    panel.vlines(place, value.low, value.high, color=style.ink, linewidth=0.8, zorder=5)
+        panel.set_ylabel("misses (%)")
+        panel.set_ylim(bottom=0)
+        panel.grid(axis="x", visible=False)
+    axes[-1].set_xticks(range(len(traces)), [clean(trace) for trace in traces])
+    figure.legend([handles[name] for name in methods], [clean(name) for name in methods], loc="outside upper right",
+                  ncols=min(4, len(methods)))

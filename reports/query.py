@@ -1,0 +1,155 @@
+"""What tables and figures may ask of one campaign: rows of the public tables (docs/schema.md), read only.
+
+Made by build.py, handed to every make(query) and draw(query). Reads small tables at once and long ones (inference,
+measurement, event) for a named trial only. Refuses an unknown campaign, with near misses, and never computes: what is
+derived comes from the summary table. A row has the attributes that db/schema.py names as columns.
+"""
+import difflib
+import functools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from db.store import Store
+from device_agents.seams import UserError
+from device_agents.wire import PROVENANCES, sha256_of
+from reports.stats import Reading
+
+Row = SimpleNamespace
+
+#: Fields of a trial's definition in which its repeats differ, and names. The trace counts by name, as generated
+#: traces differ from repeat to repeat by design.
+_NOT_THE_CELL = ("id", "campaign", "label", "block", "seed", "repeat", "trace")
+
+
+@contextmanager
+def opened(database: Path, campaign: str | None = None) -> Iterator["Query"]:
+    """A Query on `campaign`, by default the one that ran last. Raises UserError and StoreError."""
+    if not database.is_file():
+        raise UserError(f"{database}: there is no database yet. Run a campaign first: "
+                        "`edgefleet run workloads/campaigns/quickstart.toml`.")
+    with Store.read_only(database) as store:
+        yield Query(store, campaign)
+
+
+class Query:
+    """One campaign's rows. Everything is sorted, so that the same database gives the same report.
+
+    Raises UserError for an unknown campaign and for one without a finished trial.
+    """
+
+    def __init__(self, store: Store, campaign: str | None = None) -> None:
+        self._store = store
+        known = self._rows("campaign")
+        self.campaign: Row = _choose(known, campaign)
+        self.other_campaigns = sorted(row.name for row in known if row.name != self.campaign.name)
+        self.trials: list[Row] = sorted(
+            (Row(**row) for row in store.trials(campaign=self.campaign.name)), key=_order)
+        if not any(trial.state == "done" for trial in self.trials):
+            raise UserError(_nothing_done(self.campaign.name, self.trials, self.other_campaigns))
+
+    @functools.cached_property
+    def devices(self) -> dict[str, Row]:
+        """By name, those that the campaign's trials name; measured devices first."""
+        rows = self._rows("device", name={trial.device for trial in self.trials})
+        return {row.name: row for row in sorted(rows, key=lambda row: (PROVENANCES.index(row.provenance), row.name))}
+
+    @functools.cached_property
+    def bundles(self) -> dict[str, Row]:
+        rows = self._rows("bundle", id={trial.bundle for trial in self.trials})
+        return {row.id: row for row in sorted(rows, key=lambda row: (row.task, row.model, row.seed, row.id))}
+
+    @functools.cached_property
+    def branches(self) -> dict[str, list[Row]]:
+        """Of each bundle, the most costly (MACs) first."""
+        return {bundle: sorted(self._rows("branch", bundle=bundle), key=lambda row: (-row.macs, row.id))
+                for bundle in self.bundles}
+
+    @functools.cached_property
+    def costs(self) -> list[Row]:
+        """Idle costs of the campaign's bundles on its devices, with the runtimes that its trials used."""
+        used = {(trial.device, trial.bundle, trial.engine, trial.runtime) for trial in self.trials}
+        return [row for row in self._rows("cost", device=list(self.devices), bundle=list(self.bundles))
+                if (row.device, row.bundle, row.engine, row.runtime) in used]
+
+    @functools.cached_property
+    def attempts(self) -> dict[str, list[Row]]:
+        """Of each trial, in order."""
+        found: dict[str, list[Row]] = {trial.id: [] for trial in self.trials}
+        for row in self._rows("attempt"):
+            if row.trial in found:
+                found[row.trial].append(row)
+        return found
+
+    @functools.cached_property
+    def _readings(self) -> dict[str, dict[str, Reading]]:
+        found: dict[str, dict[str, Reading]] = {trial.id: {} for trial in self.trials}
+        for row in self._rows("summary"):
+            if row.trial in found:
+                found[row.trial][row.metric] = Reading(row.value, row.unit, row.n, row.source, row.reason or "",
+                                                       row.provenance)
+        return found
+
+    def reading(self, trial: Row, metric: str) -> Reading:
+        """The trial's summary metric; without a value, and with the reason, where it has none."""
+        if trial.state != "done":
+            why = f"{trial.state}: {trial.reason or trial.error}" if trial.reason or trial.error else trial.state
+            return Reading(None, "", 0, "", f"no run is done ({why})", trial.provenance)
+        absent = Reading(None, "", 0, "", f"{metric} was not derived", trial.provenance)
+        return self._readings[trial.id].get(metric, absent)
+
+    def cells(self) -> list[list[Row]]:
+        """Trials in groups of what repeats: one definition but for seed and repeat. Only these may be pooled."""
+        found: dict[str, list[Row]] = {}
+        for trial in self.trials:
+            key = sha256_of([trial.trace, trial.label, trial.provenance, trial.processor, self.definition(trial)])
+            found.setdefault(key, []).append(trial)
+        return list(found.values())
+
+    def definition(self, trial: Row) -> dict[str, Any]:
+        """What defines the trial's cell: its definition without names, seed, repeat and the trace's content."""
+        return {key: value for key, value in trial.definition.items() if key not in _NOT_THE_CELL}
+
+    def inferences(self, trial: Row, columns: Sequence[str] = ()) -> list[Row]:
+        """Of the measured window, in order."""
+        return self._rows("inference", columns, trial=trial.id, phase="window")
+
+    def measurements(self, trial: Row, metric: str) -> list[Row]:
+        """Readings of the measured window, in order."""
+        return self._rows("measurement", ("t_ns", "value", "unit", "source", "provenance"), trial=trial.id,
+                          metric=metric, phase="window")
+
+    def _rows(self, table: str, columns: Sequence[str] = (), **equals: Any) -> list[Row]:
+        return [Row(**row) for row in self._store.read(table, columns, **equals)]
+
+
+def _order(trial: Row) -> tuple[Any, ...]:
+    return (trial.task, trial.model, PROVENANCES.index(trial.provenance), trial.device, trial.trace, trial.label,
+            trial.repeat, trial.id)
+
+
+def _nothing_done(campaign: str, trials: Sequence[Row], others: Sequence[str]) -> str:
+    states = Counter(trial.state for trial in trials)
+    counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "no trials"
+    reason = next((f" The first says: {trial.reason}" for trial in trials if trial.reason), "")
+    elsewhere = f" Other campaigns in the database: {', '.join(others)}." if others else ""
+    return (f"the campaign {campaign!r} has nothing to report: no trial of it is done ({counted}).{reason} "
+            f"See `edgefleet status`, then continue with `edgefleet run`.{elsewhere}")
+
+
+def _choose(campaigns: Sequence[Row], name: str | None) -> Row:
+    if not campaigns:
+        raise UserError("the database holds no campaign yet. Run one first: "
+                        "`edgefleet run workloads/campaigns/quickstart.toml`.")
+    if name is None:
+        return max(campaigns, key=lambda row: (row.last_run_s, row.name))
+    names = sorted(row.name for row in campaigns)
+    for row in campaigns:
+        if row.name == name:
+            return row
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise UserError(f"no campaign {name!r} in the database.{hint} There is: {', '.join(names)}.")

@@ -1,0 +1,37 @@
+"""Conditions: what each cell really met: load asked and achieved, arrivals, the sampler's own cost, readiness checks.
+
+Suspicious numbers are kept and shown, never dropped.
+"""
+from collections import Counter
+from collections.abc import Sequence
+
+from reports import cells
+from reports.provenance import titled
+from reports.query import Query, Row
+from reports.table import Column, Table
+
+PLACE = 60
+FOLDED = True
+
+METRICS = (cells.LOAD_ASKED, cells.LOAD_ACHIEVED, cells.ARRIVALS, cells.SERVED, cells.EXPIRED, cells.THROUGHPUT,
+           cells.SAMPLER)
+_NAMES = tuple(Column(key, key, numeric=False) for key in ("device", "trace", "provenance", "method"))
+_READY = Column("ready", "ready before the start", numeric=False,
+                about="preflight of each run: yes, no, or unknown where a sensor is missing")
+
+
+def make(query: Query) -> Table:
+    rows = [(trials[0].device, trials[0].trace, trials[0].provenance, trials[0].label,
+             *(cells.cell(query, trials, metric) for metric in METRICS), _ready(query, trials))
+            for trials in query.cells()]
+    title = titled("Conditions that the runs met", {trial.provenance for trial in query.trials},
+                   {trial.processor for trial in query.trials})
+    return Table(title, (*_NAMES, *(metric.column for metric in METRICS), _READY), tuple(rows),
+                 ("Medians over runs. Load is of all cores.",), tuple(sorted({str(row[2]) for row in rows})),
+                 ("device", "trace", "provenance"))
+
+
+def _ready(query: Query, trials: Sequence[Row]) -> str:
+    last = [query.attempts[trial.id][-1] for trial in trials if query.attempts[trial.id]]
+    found = Counter(attempt.preflight or "not told" for attempt in last)
+    return ", ".join(f"{count} {word}" for word, count in sorted(found.items())) or "no attempt"
