@@ -61,7 +61,7 @@ def resolve(campaign_path: Path, fleet_path: Path | None = None, home: Home | No
     fleet = load_fleet(found) if found else host_only()
     devices = tuple(fleet.select(campaign.matrix.device, f"{campaign_path} (matrix.device)"))
     recipes = {key: Recipe(*key, campaign.training) for key in _bundle_keys(campaign)}
-    bundles = {key: folder for key, recipe in recipes.items() if home and (folder := find_bundle(home.path, recipe))}
+    bundles = _built(campaign, recipes, home)
     engine = campaign.trial.engine
     known = known_facts(home)
     asked = [one for one in devices if _wanted(one, known, engine, ask)]
@@ -80,6 +80,16 @@ def known_states(home: Home | None, trial_ids: Collection[str]) -> dict[str, str
 
     with Store.read_only(home.results) as store:
         return store.states(trial_ids)
+
+
+def _built(campaign: CampaignSpec, recipes: Mapping[BundleKey, Recipe],
+           home: Home | None) -> dict[BundleKey, BundleFolder]:
+    if home is None:
+        for recipe in recipes.values():         # missing data are told also where nothing was ever built
+            recipe.digest(campaign.plugin_dirs)
+        return {}
+    found = {key: find_bundle(home.path, recipe, campaign.plugin_dirs) for key, recipe in recipes.items()}
+    return {key: folder for key, folder in found.items() if folder is not None}
 
 
 def _wanted(spec: DeviceSpec, known: Mapping[str, Facts], engine: str, ask: Ask) -> bool:

@@ -43,26 +43,24 @@ def build(
 
 
 def build_missing(resolved: "Resolved", home: "Home") -> bool:
-    """Build every bundle of the campaign that is missing or lacks a policy of its methods; whether there was one.
+    """Build the campaign's bundles that are missing, bring all policies up to date; whether anything changed.
 
     Tells on stderr what is reused and how a build goes on. Raises UserError.
     """
-    methods = resolved.methods_with_policy
-    built = False
+    from workloads.build import build_bundle
+
+    changed = False
     for key, recipe in resolved.recipes.items():
         name = f"{key[0]}/{key[1]}, seed {key[2]}"
-        folder = resolved.bundles.get(key)
-        if folder is not None and set(methods) <= set(folder.policies):
-            _output.words(f"bundle {name}: reused {folder.bundle.id[:12]}")
-            continue
-        from workloads.build import build_bundle
-
         with _progress(name) as report:
-            made = build_bundle(home.path, recipe, methods, report, resolved.campaign.plugin_dirs)
-        what = "reused, policies made anew" if made.reused else "built"
-        _output.words(f"bundle {name}: {what} {made.folder.bundle.id[:12]} in {_output.in_words(made.seconds)}")
-        built = True
-    return built
+            made = build_bundle(home.path, recipe, resolved.methods_with_policy, report, resolved.campaign.plugin_dirs)
+        before, after = resolved.bundles.get(key), made.folder
+        changed |= before is None or (before.bundle.id, before.policies) != (after.bundle.id, after.policies)
+        for line in made.log:
+            _output.words(f"{name}: {line}")
+        if not made.reused:
+            _output.words(f"{name}: built {after.bundle.id[:12]} in {_output.in_words(made.seconds)}")
+    return changed
 
 
 @contextmanager
