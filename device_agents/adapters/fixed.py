@@ -14,6 +14,9 @@ _WORDS = ("full", "smallest", "idle-best")
 
 class Fixed(Adapter):
     def start(self, view: AdapterView, learned: Optional[bytes]) -> Decision:  # noqa: ARG002
+        unknown = sorted(set(view.settings) - {"branch"})
+        if unknown:
+            raise UserError("fixed has no setting %r; there is: branch" % unknown[0])
         wanted = view.settings.get("branch", "full")
         self._decision = Decision(_choose(view, wanted).id, reason="fixed: %s" % wanted)
         return self._decision
