@@ -36,7 +36,7 @@ class LoadPlayer:
 
     def __init__(self, trace: LoadTrace, cores: Union[int, Sequence[int]], journal: Any, clock: Clock,
                  root: str = "") -> None:
-        self._cores = list(range(cores)) if isinstance(cores, int) else list(cores)
+        self._cores = _first(cores) if isinstance(cores, int) else list(cores)
         self._journal, self._clock, self._root = journal, clock, root
         self._cpu, self._mem = Steps.of(trace, "cpu_pct", 100.0), Steps.of(trace, "mem_mb", 1e9)
         self._files = Files()
@@ -199,6 +199,12 @@ class Steps:
         edges = [begin_s] + [start_s for start_s, _ in self._rows if begin_s < start_s < end_s] + [end_s]
         area = sum(self.at(edges[place]) * (edges[place + 1] - edges[place]) for place in range(len(edges) - 1))
         return area / (end_s - begin_s)
+
+
+def _first(count: int) -> List[int]:
+    """Numbers of `count` cores, of those that this process may use when they are enough."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return allowed[:count] if len(allowed) >= count else list(range(count))
 
 
 def _signal(pid: int, number: int) -> None:

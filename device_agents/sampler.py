@@ -125,7 +125,7 @@ class Sampler:
             reading = self._guarded(name, self._sensors, self._sensors[name].read, self._root)
             if reading is not None:
                 self._readings[name] = reading
-                values.update((metric, value) for metric, value in reading.items() if values.get(metric) is None)
+                _merge(values, reading)
         for name in [name for name in self._energy if self._is_due(name, self._energy[name].period_s, now_ns)]:
             found = self._guarded(name, self._energy, self._energy[name].read, self._root, now_ns)
             if found is not None:
@@ -179,17 +179,22 @@ class Sampler:
             self._journal.write("note", text="%s: %s" % (name, reason or "gives joules again"))
 
     def _merged(self) -> Dict[str, Any]:
-        """The Context's fields out of every sensor's last reading. One sensor that sees throttling is enough."""
+        """The Context's fields out of every sensor's last reading."""
         merged: Dict[str, Any] = {}
         for reading in self._readings.values():
-            for metric, value in reading.items():
-                if metric in _SENSED and (merged.get(metric) is None or (metric == "throttled" and value)):
-                    merged[metric] = value
+            _merge(merged, {metric: value for metric, value in reading.items() if metric in _SENSED})
         for metric in _FLAGS:
             if merged.get(metric) is not None:
                 merged[metric] = bool(merged[metric])
         merged["power_w"] = next((power_w for power_w in self._powers_w.values() if power_w is not None), None)
         return merged
+
+
+def _merge(into: Dict[str, Any], reading: Dict[str, Optional[float]]) -> None:
+    """The first sensor with a value is believed; of throttling, any sensor that sees it."""
+    for metric, value in reading.items():
+        if into.get(metric) is None or (metric == "throttled" and value):
+            into[metric] = value
 
 
 def _rank(source: EnergySource) -> int:

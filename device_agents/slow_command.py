@@ -52,6 +52,8 @@ class SlowCommand:
         until = time.monotonic() + wait_s
         while self.busy:
             self._read(max(0.0, until - time.monotonic()))
+            if self.reason:
+                break
             text = self._output.decode("utf-8", "replace")
             body, end, code = text.rpartition("=end ")
             if end and code.endswith("\n"):

@@ -1,4 +1,4 @@
-"""Temperature, clock, battery, GPU, Pi throttling: each board's files as documented, and what may be wrong with them."""
+"""Temperature, clock, battery, GPU, Pi throttling: each board's files as documented, and what may be wrong."""
 import os
 import stat
 from pathlib import Path

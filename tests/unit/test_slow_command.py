@@ -1,0 +1,85 @@
+"""SlowCommand: never waits, never hangs, never leaves a process behind."""
+import os
+import stat
+import time
+from pathlib import Path
+
+from device_agents.slow_command import SlowCommand
+
+
+def program(folder: Path, body: str) -> str:
+    path = folder / "tool"
+    path.write_text("#!/bin/sh\n" + body)
+    os.chmod(str(path), stat.S_IRWXU)
+    return str(path)
+
+
+def alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_answers_come_later_and_one_at_a_time(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    body = f"while ! test -e {go}; do sleep 0.01; done\necho \"$1-$2\"\necho line two\n"
+    command = SlowCommand(program(tmp_path, body))
+    assert command.answer() is None
+    assert command.ask("one two")
+    assert command.busy
+    assert command.answer() is None             # returns at once: the tool waits for a file that is not there yet
+    assert not command.ask("three")
+    go.write_text("")
+    assert command.answer(wait_s=10.0) == "one-two\nline two\n"
+    assert not command.busy
+    assert command.ask("three four")
+    assert command.answer(wait_s=10.0) == "three-four\nline two\n"
+    assert command.cost_ms() >= 0.0
+
+
+def test_a_failing_command_is_no_answer_but_may_be_asked_again(tmp_path: Path) -> None:
+    command = SlowCommand(program(tmp_path, "echo \"$1\"; exit \"$1\"\n"))
+    command.ask("3")
+    assert command.answer(wait_s=10.0) is None
+    assert not command.reason
+    command.ask("0")
+    assert command.answer(wait_s=10.0) == "0\n"
+
+
+def test_a_command_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
+    command = SlowCommand(program(tmp_path, f"echo $$ > {tmp_path}/pid\nsleep 1000\n"), deadline_s=0.2)
+    command.ask("x")
+    assert command.answer(wait_s=20.0) is None
+    assert "did not answer" in command.reason
+    assert not command.ask("x")
+    for _ in range(1000):
+        if not alive(int((tmp_path / "pid").read_text())):
+            break
+        time.sleep(0.01)
+    assert not alive(int((tmp_path / "pid").read_text()))
+
+
+def test_a_flood_is_cut_off(tmp_path: Path) -> None:
+    command = SlowCommand(program(tmp_path, "yes flood\n"))
+    command.ask("x")
+    assert command.answer(wait_s=20.0) is None
+    assert "too much" in command.reason
+
+
+def test_a_missing_program_says_so(tmp_path: Path) -> None:
+    command = SlowCommand(str(tmp_path / "none"))
+    assert "not there" in command.reason
+    assert not command.ask("x")
+    assert command.answer() is None
+    assert command.cost_ms() is None
+
+
+def test_close_leaves_no_process(tmp_path: Path) -> None:
+    command = SlowCommand(program(tmp_path, "echo $PPID\n"))
+    command.ask("x")
+    shell = int(command.answer(wait_s=10.0))
+    assert alive(shell)
+    command.close()
+    assert not alive(shell)
