@@ -1,0 +1,67 @@
+"""Raw rows -> summary rows. Derived numbers can be deleted and made again, and come out the same.
+
+Called by the driver after each ingest, and by `edgefleet ingest`. The numbers themselves are made by db.estimates and
+db.joules. It looks at the measured window only and never at the trial's state: tables choose what they show.
+"""
+from sqlalchemy import Connection, delete, func, select
+
+from db import estimates, joules, schema
+from db.rows import Inserter
+from db.store import Store
+
+_INFERENCE = ("status", "due_ns", "t_ns", "branch", "correct", "decide_us", "switch_ms", "latency_ms", "response_ms",
+              "met", "deadline_ms", "feasible")
+_MEASUREMENT = ("seq", "metric", "t_ns", "value", "source", "provenance")
+_EVENT = ("kind", "phase", "body")
+
+
+def derive_all(store: Store) -> int:
+    """Make every summary again, of each trial that was attempted; how many trials."""
+    attempt = schema.attempt
+    trials = [row.trial for row in store.rows(select(attempt.c.trial).distinct().order_by(attempt.c.trial))]
+    with store.transaction() as connection:
+        connection.execute(delete(schema.summary))
+        for trial in trials:
+            _derive(connection, trial)
+    return len(trials)
+
+
+def derive_trial(store: Store, trial_id: str) -> int:
+    """Make the summary of one trial, in one transaction; how many rows."""
+    with store.transaction() as connection:
+        connection.execute(delete(schema.summary).where(schema.summary.c.trial == trial_id))
+        return _derive(connection, trial_id)
+
+
+def _derive(connection: Connection, trial_id: str) -> int:
+    trial = connection.execute(select(schema.trial.c.provenance).where(schema.trial.c.id == trial_id)).first()
+    if trial is None:
+        return 0
+    window, scopes = _window(connection, trial_id, str(trial.provenance))
+    inserter = Inserter(connection, schema.summary)
+    inserter.extend({"trial": trial_id, **value._asdict()}
+                    for value in [*estimates.values(window), *joules.values(window, scopes)])
+    inserter.flush()
+    return inserter.count
+
+
+def _window(connection: Connection, trial_id: str, provenance: str) -> tuple[estimates.Window, dict[str, str]]:
+    """What the metrics are computed from, and the scope of each energy source."""
+    inference, measurement, event = schema.inference, schema.measurement, schema.event
+    rows = connection.execute(select(*(inference.c[name] for name in _INFERENCE)).where(
+        inference.c.trial == trial_id, inference.c.phase == "window").order_by(inference.c.number)).all()
+    by_metric: dict[str, list[estimates.Row]] = {}
+    for row in connection.execute(
+            select(*(measurement.c[name] for name in _MEASUREMENT))
+            .where(measurement.c.trial == trial_id, measurement.c.phase == "window")
+            .order_by(measurement.c.t_ns, measurement.c.seq)):
+        by_metric.setdefault(row.metric, []).append(row)
+    latest = select(func.max(event.c.attempt)).where(event.c.trial == trial_id, event.c.seq >= 0).scalar_subquery()
+    events = connection.execute(select(*(event.c[name] for name in _EVENT)).where(
+        event.c.trial == trial_id, event.c.attempt == latest, event.c.seq >= 0).order_by(event.c.seq)).all()
+    bodies = {row.kind: row.body for row in events}
+    window = estimates.Window(
+        rows, by_metric, [row.body.get("load_ms") for row in events if row.kind == "load" and row.phase == "window"],
+        bodies.get("done", bodies.get("failed", {})), bodies.get("preflight", {}).get("validity"), provenance)
+    energy = bodies.get("start", {}).get("energy") or {}
+    return window, {name: str(value.get("scope", "")) for name, value in energy.items() if isinstance(value, dict)}

@@ -1,0 +1,101 @@
+"""Energy of one trial's window out of counters or power readings, one source at a time. Pure functions.
+
+Called by db.derive. Sources are never added up. A source whose readings do not cover the window gives a reason, not a
+number. Modelled joules are marked by their provenance and chosen only where nothing measures.
+"""
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from db.estimates import Row, Value, Window
+
+SMALLEST_COVER = 0.8                            # of the window, by readings with a value
+_NEAREST_TO_THE_WALL = ("wall", "board", "battery", "rail", "soc", "modelled")
+_METRICS = (("energy_mj_per_inference", "mJ"), ("energy_j", "J"), ("power_mean_w", "W"))
+
+
+class Energy(NamedTuple):
+    """What one source says. `joules` None: `reason` says why."""
+
+    source: str
+    scope: str
+    provenance: str
+    joules: float | None
+    span_s: float
+    served: int                                 # inferences that began while it was read
+    readings: int
+    reason: str | None
+
+
+def values(window: Window, scopes: Mapping[str, str]) -> list[Value]:
+    """The metrics of the best source; where there are several, those of each under "<metric>.<source>" too."""
+    found = sorted(_sources(window, scopes), key=_preference)
+    if not found:
+        return [Value(metric, None, unit, 0, "", "no energy source", window.provenance) for metric, unit in _METRICS]
+    each = [_value for energy in found for _value in _values(energy, f".{energy.source}")] if len(found) > 1 else []
+    return [*_values(found[0], ""), *each]
+
+
+def _preference(energy: Energy) -> tuple[bool, bool, int, str]:
+    known = energy.scope in _NEAREST_TO_THE_WALL
+    rank = _NEAREST_TO_THE_WALL.index(energy.scope) if known else len(_NEAREST_TO_THE_WALL)
+    return energy.provenance == "modelled", energy.joules is None, rank, energy.source
+
+
+def _values(energy: Energy, suffix: str) -> list[Value]:
+    joules, source = energy.joules, f"{energy.source} ({energy.scope})" if energy.scope else energy.source
+    each = joules * 1000.0 / energy.served if joules is not None and energy.served else None
+    numbers = (each, joules, joules / energy.span_s if joules is not None else None)
+    return [Value(metric + suffix, number, unit, energy.served if metric == _METRICS[0][0] else energy.readings, source,
+                  None if number is not None else energy.reason or "nothing was served", energy.provenance)
+            for (metric, unit), number in zip(_METRICS, numbers)]
+
+
+def _sources(window: Window, scopes: Mapping[str, str]) -> list[Energy]:
+    names = dict.fromkeys(
+        row.source for metric in ("energy_j", "power_w") for row in window.measurements.get(metric, ()))
+    return [_energy(window, name, scopes.get(name, "")) for name in names]
+
+
+def _energy(window: Window, source: str, scope: str) -> Energy:
+    counter, power = (
+        [row for row in window.measurements.get(metric, ()) if row.source == source and row.value is not None]
+        for metric in ("energy_j", "power_w"))
+    rows = counter if len(counter) >= 2 else power
+    provenance = next(row.provenance for metric in ("energy_j", "power_w")
+                      for row in window.measurements.get(metric, ()) if row.source == source)
+    if len(rows) < 2:
+        return Energy(source, scope, provenance, None, 0.0, 0, len(rows), f"{len(rows)} readings in the window")
+    begin_ns, end_ns = rows[0].t_ns, rows[-1].t_ns
+    served = sum(row.status == "ok" and row.t_ns is not None and begin_ns <= row.t_ns <= end_ns
+                 for row in window.inferences)
+    joules, reason = (_counted(rows) if rows is counter else (_integrated(rows), None))
+    cover = _cover(window, begin_ns, end_ns)
+    if cover < SMALLEST_COVER:
+        joules = None
+        reason = f"readings cover {100 * cover:.0f} % of the window, {100 * SMALLEST_COVER:.0f} % are needed"
+    return Energy(source, scope, provenance, joules, (end_ns - begin_ns) / 1e9, served, len(rows), reason)
+
+
+def _counted(rows: Sequence[Row]) -> tuple[float | None, str | None]:
+    if any(after.value < before.value for before, after in pairwise(rows)):
+        return None, "the counter went backwards"
+    return rows[-1].value - rows[0].value, None
+
+
+def _integrated(rows: Sequence[Row]) -> float:
+    """Trapezoids."""
+    return math.fsum((before.value + after.value) / 2 * (after.t_ns - before.t_ns) / 1e9
+                     for before, after in pairwise(rows))
+
+
+def _cover(window: Window, begin_ns: int, end_ns: int) -> float:
+    """Share of the window, from the first to the last arrival, that lies between two times."""
+    due: list[Any] = [row.due_ns for row in window.inferences if row.due_ns is not None]
+    if end_ns <= begin_ns:
+        return 0.0
+    if not due or max(due) == min(due):
+        return 1.0
+    first, last = min(due), max(due)
+    return float(max(0, min(end_ns, last) - max(begin_ns, first)) / (last - first))
