@@ -24,12 +24,16 @@ def guarded(app: Any, arguments: list[str]) -> int:
     try:
         code = app(args=arguments, prog_name="edgefleet", standalone_mode=False)
         sys.stdout.flush()
+        if code == INTERRUPTED:                 # typer's answer to Ctrl-C
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except typer.TyperException as error:       # a word on the command line: told with the verb's usage
         show = getattr(error, "show", None)
         return error.exit_code if show is not None and show() is None else _say(str(error), BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):
         return _say("interrupted; what was done is kept, the same command goes on from there", INTERRUPTED)
+    except SystemExit as error:                 # typer's answer to a reader that went away
+        return BROKEN_PIPE if isinstance(error.__context__, BrokenPipeError) else int(error.code or 0)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())   # or the interpreter's last flush complains
         return BROKEN_PIPE

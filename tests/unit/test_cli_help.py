@@ -1,0 +1,38 @@
+"""The help: verbs in workflow order, each with examples; found by listing the folder."""
+import re
+from pathlib import Path
+
+import pytest
+
+import harness.cli
+from harness.cli import build_app
+from harness.cli._exit import guarded
+
+VERBS = sorted(path.stem for path in Path(harness.cli.__file__).parent.glob("*.py") if not path.stem.startswith("_"))
+
+
+def help_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert guarded(build_app(), [*words, "--help"]) == 0
+    return capsys.readouterr().out
+
+
+def test_verbs_come_in_workflow_order(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = re.findall(r"^  ([a-z]+) {2,}\S", help_of(capsys).partition("Commands:")[2], re.MULTILINE)
+    assert sorted(listed) == VERBS
+    workflow = ["doctor", "build", "plan", "run", "status", "show", "report"]
+    assert [verb for verb in listed if verb in workflow] == workflow
+
+
+def test_the_summary_of_a_verb_fits_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "..." not in help_of(capsys).partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_answers_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_of(capsys, verb)
+    assert re.search(rf"Examples:\n +edgefleet {verb}\b", text)
+
+
+def test_no_words_at_all_give_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(build_app(), []) == 2
+    assert "Usage: edgefleet" in "".join(capsys.readouterr())
