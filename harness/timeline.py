@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 Row = Mapping[str, Any]
 
-#: Events that only repeat what other lines say.
-_SILENT = ("sample",)
+#: Measurements that become lines: the load that was asked, whenever it changes.
+LOAD_METRICS = ("asked_cpu_pct", "asked_mem_mb")
 
 
 class Line(NamedTuple):
@@ -21,12 +21,14 @@ class Line(NamedTuple):
     text: str
 
 
-def timeline(events: Iterable[Row], decisions: Iterable[Row], inferences: Iterable[Row]) -> list[Line]:
-    """Rows of the tables event, decision and inference of one trial, as lines in order of time."""
+def timeline(events: Iterable[Row], decisions: Iterable[Row], inferences: Iterable[Row],
+             loads: Iterable[Row] = ()) -> list[Line]:
+    """Rows of one trial, as lines in order of time. `loads`: those of measurement whose metric is in LOAD_METRICS."""
     inferences = sorted(inferences, key=lambda row: row["number"])
     origin_ns = _window_start_ns(inferences)
-    told = [(row["t_ns"], row["phase"], _event(row)) for row in events if row["kind"] not in _SILENT]
+    told = [(row["t_ns"], row["phase"], _event(row)) for row in events]
     told += [(row["t_ns"], row["phase"], _decision(row)) for row in decisions]
+    told += _load_changes(loads)
     lines = [Line(None, phase or "", text) for t_ns, phase, text in told if t_ns is None]
     marks = sorted(((t_ns, phase, text) for t_ns, phase, text in told if t_ns is not None), key=lambda one: one[0])
     waiting = [row for row in inferences if _when_ns(row) is not None]
@@ -36,6 +38,16 @@ def timeline(events: Iterable[Row], decisions: Iterable[Row], inferences: Iterab
         lines += _counted(before, origin_ns)
         lines.append(Line(_s(t_ns, origin_ns), phase or "", text))
     return lines + _counted(waiting, origin_ns)
+
+
+def _load_changes(loads: Iterable[Row]) -> list[tuple[int, str, str]]:
+    lines: list[tuple[int, str, str]] = []
+    now: dict[str, float] = dict.fromkeys(LOAD_METRICS, 0.0)
+    for row in sorted(loads, key=lambda row: row["seq"]):
+        if row["value"] is not None and row["value"] != now[row["metric"]]:
+            now[row["metric"]] = row["value"]
+            lines.append((row["t_ns"], row["phase"], f"load: {row['metric']} {_number(row['value'])}"))
+    return lines
 
 
 def _window_start_ns(inferences: Sequence[Row]) -> int | None:
@@ -84,10 +96,6 @@ def _event(row: Row) -> str:
         return f"{kind} {body.get('branch')}{took}"
     if kind == "note":
         return f"note: {body.get('text')}"
-    if kind == "loadgen":
-        return "load: " + ", ".join(
-            f"{name} {_number(body.get('achieved_' + name))} of {_number(body['asked_' + name])} asked"
-            for name in ("cpu_pct", "mem_mb") if body.get("asked_" + name) is not None)
     if kind == "failed":
         return f"failed ({body.get('error')}): {body.get('message')}"
     return f"{kind}: " + ", ".join(f"{name} {_number(value)}" for name, value in body.items()

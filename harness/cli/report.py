@@ -23,9 +23,9 @@ def report(
       edgefleet report
       edgefleet report quickstart --out /tmp/quickstart
     """
-    from reports.build import build
-
     home = _output.existing_home()
+    from reports.build import build             # after the home: it takes seconds to import what draws
+
     written = build(home.results, out or home.reports, campaign)
     overall = next((path for path in written if path.name == OVERALL), None)
     if overall is not None:

@@ -54,12 +54,13 @@ def _full_id(store: "Store", prefix: str) -> str:
 
 
 def _gather(store: "Store", trial_id: str) -> dict[str, Any]:
-    from harness.timeline import timeline
+    from harness.timeline import LOAD_METRICS, timeline
 
     attempts = store.read("attempt", trial=trial_id)
     last = attempts[-1]["number"] if attempts else 0
     lines = timeline(store.read("event", trial=trial_id, attempt=last), store.read("decision", trial=trial_id),
-                     store.read("inference", trial=trial_id))
+                     store.read("inference", trial=trial_id),
+                     store.read("measurement", trial=trial_id, metric=LOAD_METRICS))
     return {"trial": store.read("trial", id=trial_id)[0], "attempts": attempts,
             "timeline": [line._asdict() for line in lines], "summary": store.read("summary", trial=trial_id)}
 

@@ -46,5 +46,15 @@ def test_a_trial_that_failed_before_its_window_still_has_a_timeline() -> None:
         (None, "start: attempt 1"), (None, "failed (unsupported): no numpy")]
 
 
+def test_load_is_told_when_it_changes() -> None:
+    loads = [{"seq": seq, "t_ns": seq * MS, "phase": "window", "metric": metric, "value": value}
+             for seq, metric, value in (
+        (1, "asked_cpu_pct", 0.0), (2, "asked_cpu_pct", 40.0), (3, "asked_cpu_pct", 40.0), (3, "asked_mem_mb", 16.0),
+        (4, "asked_cpu_pct", None), (5, "asked_cpu_pct", 0.0))]
+    lines = timeline([], [], [inference(0, 0)], loads)
+    assert [(line.t_s, line.text) for line in lines[1:]] == [
+        (0.002, "load: asked_cpu_pct 40"), (0.003, "load: asked_mem_mb 16"), (0.005, "load: asked_cpu_pct 0")]
+
+
 def test_nothing_gives_nothing() -> None:
     assert timeline([], [], []) == []
