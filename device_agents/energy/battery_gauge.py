@@ -15,6 +15,7 @@ from device_agents.wire import Measurement
 
 _SENTINELS = (-2147483648, 2147483647, -2147483647, -1, 0)
 _MILLI_BELOW = 20000                            # |current_now| under this is mA
+_HIGHEST_RAW = 1e9                              # 1000 A or 1 kW
 _HIGHEST_W = 300.0
 
 
@@ -94,7 +95,7 @@ class BatteryGauge(EnergySource):
 
     def _raw(self, name: str) -> Optional[float]:
         value = self._files.number(self._battery + "/" + name)
-        return None if value is None or value in _SENTINELS else value
+        return None if value is None or value in _SENTINELS or abs(value) > _HIGHEST_RAW else value
 
     def _open(self, root: str) -> None:
         if root == self._root:
