@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import IntegrityError
 
 from db import schema
 from db.journal_file import Line, clean
@@ -61,15 +61,14 @@ class Inferences:
     def _insert(self, rows: list[Values]) -> bool:
         """False when the database refuses one of them; then none is in."""
         trial, provenance = self._context.trial, self._context.provenance
+        run = self._connection.exec_driver_sql
+        run("SAVEPOINT batch")
         try:
-            with self._connection.begin_nested():
-                self._connection.exec_driver_sql(_SQL, [(trial, *row, provenance) for row in rows])
-        except OverflowError:
+            run(_SQL, [(trial, *row, provenance) for row in rows])
+        except (OverflowError, IntegrityError):     # any other error has ended the transaction
+            run("ROLLBACK TO batch")
             return False
-        except DBAPIError as error:
-            if not getattr(error.orig, "sqlite_errorname", "").startswith("SQLITE_CONSTRAINT"):
-                raise
-            return False
+        run("RELEASE batch")
         self.count += len(rows)
         return True
 
