@@ -12,6 +12,8 @@ Row = Mapping[str, Any]
 #: Measurements that become lines: the load that was asked, whenever it changes.
 LOAD_METRICS = ("asked_cpu_pct", "asked_mem_mb")
 
+_START = ("attempt", "token", "runtime", "provenance", "boot_id")
+
 
 class Line(NamedTuple):
     """`t_s` None: the controller's own, or before the device's clock was known."""
@@ -96,6 +98,8 @@ def _event(row: Row) -> str:
         return f"{kind} {body.get('branch')}{took}"
     if kind == "note":
         return f"note: {body.get('text')}"
+    if kind == "start":
+        return "start: " + ", ".join(f"{name} {body[name]}" for name in _START if body.get(name) is not None)
     if kind == "failed":
         return f"failed ({body.get('error')}): {body.get('message')}"
     return f"{kind}: " + ", ".join(f"{name} {_number(value)}" for name, value in body.items()

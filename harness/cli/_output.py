@@ -50,7 +50,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = ""
         return
     with console.capture() as text:
         console.print(shown)
-    sys.stdout.write("\n".join(line.rstrip() for line in text.get().strip().splitlines()) + "\n")
+    sys.stdout.write("\n".join(line.rstrip() for line in text.get().strip("\n").splitlines()) + "\n")
 
 
 def in_words(seconds: float) -> str:

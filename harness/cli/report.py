@@ -1,4 +1,6 @@
 """`edgefleet report`: tables and figures of a campaign, from the database and nothing else."""
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +9,6 @@ import typer
 from harness.cli import _output
 
 ORDER = 80
-OVERALL = "overall.txt"
 
 
 def report(
@@ -24,11 +25,12 @@ def report(
       edgefleet report quickstart --out /tmp/quickstart
     """
     home = _output.existing_home()
-    from reports.build import build             # after the home: it takes seconds to import what draws
+    from reports.build import build, overall  # after the home: it takes seconds to import what draws
+    from reports.table_files import to_text
 
-    written = build(home.results, out or home.reports, campaign)
-    overall = next((path for path in written if path.name == OVERALL), None)
-    if overall is not None:
-        typer.echo(overall.read_text(encoding="utf-8"), nl=False)
-    page = next((path for path in written if path.suffix == ".html"), None)
-    _output.words(f"{len(written)} files in {out or home.reports}" + (f"; the page: {page}" if page else ""))
+    folder = out or home.reports
+    written = build(home.results, folder, campaign)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    typer.echo(_output.clean(to_text(overall(home.results, campaign), width)), nl=False)
+    _output.words(f"{len(written)} files in {folder}")
+    _output.words(f"the page: {folder / 'index.html'}")
