@@ -57,7 +57,7 @@ def render(query: Query) -> dict[str, bytes]:
         files.update({f"tables/{name}.{ending}": text.encode() for ending, text in texts.items()})
     for name, drawing in drawings.items():
         if isinstance(drawing, Drawing):
-            files.update({f"figures/{name}.{ending}": figure.render(drawing, ending) for ending in figure.FORMATS})
+            files.update({f"figures/{name}.{ending}": content for ending, content in figure.render(drawing).items()})
             files[f"figures/{name}.csv"] = table_files.to_csv(drawing.data).encode()
             files[f"figures/{name}.json"] = table_files.to_json(drawing.data, drawing.caption).encode()
     folded = {name for name, module in plugins("tables").items() if module.FOLDED}

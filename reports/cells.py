@@ -48,16 +48,24 @@ ARRIVALS = Metric("arrivals", Column("arrivals", "arrivals", "", 0))
 SERVED = Metric("served", Column("served", "served", "", 0))
 EXPIRED = Metric("expired", Column("expired", "expired", "", 0))
 SAMPLER = Metric("sampler_cpu_pct", Column("sampler_cpu_pct", "sampler cost", "% of a core", 2))
+TEMPERATURE = Metric("temp_max_c", Column("temp_max_c", "hottest", "°C", 1, detail=1))
+LOAD_VALID = Metric("load_valid", Column("load_valid", "load achieved"))
+THROTTLED = Metric("throttled", Column("throttled", "throttled"))
 LOAD_ASKED = Metric("load_asked_cpu_pct", Column("load_asked_cpu_pct", "load asked", "% cpu", 1))
 LOAD_ACHIEVED = Metric("load_achieved_cpu_pct", Column("load_achieved_cpu_pct", "load achieved", "% cpu", 1))
 
 
 def readings(query: Query, trials: Sequence[Row], metric: Metric) -> list[Reading]:
-    """One a trial, in the column's unit; without value and with the reason where too few samples are behind it."""
+    """One a trial, in the column's unit; without value and with the reason where too few samples are behind it.
+
+    What a meter read during an emulated or simulated trial is that trial's, not the device's: it is not "measured".
+    """
     found = []
     for trial in trials:
         reading = query.reading(trial, metric.name)
-        if reading.value is not None and reading.n < metric.smallest:
+        if reading.provenance == "measured":
+            reading = replace(reading, provenance=trial.provenance)
+        if reading.n < metric.smallest and (reading.value is not None or reading.reason.startswith(TOO_SMALL)):
             reason = f"{TOO_SMALL}: {metric.column.title} needs {metric.smallest} samples a run"
             reading = replace(reading, value=None, reason=reason)
         elif reading.value is not None:
@@ -68,6 +76,7 @@ def readings(query: Query, trials: Sequence[Row], metric: Metric) -> list[Readin
 
 def cell(query: Query, trials: Sequence[Row], metric: Metric) -> Cell:
     """The metric over the runs of one cell: an Estimate, or Missing with the reason."""
+    trials = [trial for trial in trials if trial.state == "done"] or trials
     found = readings(query, trials, metric)
     try:
         estimate = over_runs(found, metric.bounds)

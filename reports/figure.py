@@ -26,12 +26,13 @@ class Style:
     muted: str
     grid: str
     alarm: str
+    hatch: str
     series: tuple[str, ...]
 
 
-LIGHT = Style("#ffffff", "#1b1f24", "#656d76", "#dde1e6", "#c2310f",
+LIGHT = Style("#ffffff", "#1b1f24", "#656d76", "#dde1e6", "#c2310f", "#ffffff99",
               ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#7A6A00", "#6A3D9A"))
-DARK = Style("none", "#e6e8eb", "#9aa4ae", "#343b43", "#ff7a59",
+DARK = Style("none", "#e6e8eb", "#9aa4ae", "#343b43", "#ff7a59", "#14171a88",
              ("#58B1EA", "#F2B84B", "#2FC79B", "#EBA0CC", "#FF8A50", "#A5DBFA", "#D6C64A", "#B79AE8"))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 FORMATS = ("png", "svg", "pdf")
@@ -52,21 +53,28 @@ class Drawing:
     size_in: tuple[float, float]
 
 
-def render(drawing: Drawing, format: str, style: Style = LIGHT) -> bytes:
-    """The drawing as bytes of one of FORMATS."""
+def render(drawing: Drawing, formats: Iterable[str] = FORMATS, style: Style = LIGHT,
+           heading: bool = True) -> dict[str, bytes]:
+    """The drawing's bytes by format. `heading`: with its title and what its numbers are worth, for use by itself."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_pinned(style))     # type: ignore[arg-type]  # the stub wants literal keys
         figure = Figure(figsize=drawing.size_in, layout="constrained", facecolor=style.paper)
         FigureCanvasAgg(figure)
-        heading, _, honesty = drawing.title.partition(", processor ")
         drawing.paint(figure, style)
-        figure.suptitle(clean(heading), x=0.01, ha="left", fontsize=11, fontweight="bold", color=style.ink)
-        figure.supxlabel(clean(f"processor {honesty}" if honesty else " "), x=0.01, ha="left", fontsize=7,
-                         color=style.muted)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=format, metadata=_NO_METADATA[format], facecolor=style.paper)
-        return buffer.getvalue()
+        if heading:
+            title, _, worth = drawing.title.partition(", processor ")
+            figure.suptitle(clean(title), x=0.01, ha="left", fontsize=11, fontweight="bold")
+            figure.supxlabel(clean(f"processor {worth}" if worth else ""), x=0.01, ha="left", fontsize=7,
+                             color=style.muted)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")                # laid out once, then the same for every format
+        found = {}
+        for format in formats:
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=format, metadata=_NO_METADATA[format], facecolor=style.paper)
+            found[format] = buffer.getvalue()
+        return found
 
 
 def series_of(names: Iterable[str], style: Style) -> dict[str, tuple[str, str]]:
@@ -81,12 +89,13 @@ def _pinned(style: Style) -> dict[str, Any]:
     return {
         "font.family": "DejaVu Sans", "font.size": 8, "text.parse_math": False, "text.usetex": False,
         "svg.hashsalt": "edgefleet", "svg.fonttype": "path", "pdf.fonttype": 42, "pdf.compression": 9,
-        "savefig.dpi": 160, "figure.dpi": 100, "path.simplify": True, "axes.formatter.use_locale": False,
+        "savefig.dpi": 200, "figure.dpi": 100, "path.simplify": True, "axes.formatter.use_locale": False,
         "axes.facecolor": "none", "axes.edgecolor": style.muted, "axes.labelcolor": style.ink, "axes.linewidth": 0.7,
         "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 8, "axes.titlecolor": style.ink,
         "axes.titlelocation": "left", "axes.grid": True, "axes.axisbelow": True, "grid.color": style.grid,
         "grid.linewidth": 0.6, "text.color": style.ink, "xtick.color": style.muted, "ytick.color": style.muted,
         "xtick.labelcolor": style.ink, "ytick.labelcolor": style.ink, "xtick.labelsize": 7, "ytick.labelsize": 7,
         "legend.frameon": False, "legend.fontsize": 7, "legend.labelcolor": style.ink, "lines.linewidth": 1.3,
-        "lines.markersize": 5, "figure.constrained_layout.h_pad": 0.06, "figure.constrained_layout.w_pad": 0.06,
+        "lines.markersize": 5,
+        "hatch.linewidth": 0.8, "figure.constrained_layout.h_pad": 0.06, "figure.constrained_layout.w_pad": 0.06,
     }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats as distributions
+from scipy import special
 
 LEVEL = 0.95
 RESAMPLES = 4999
@@ -66,7 +66,7 @@ def over_runs(readings: Sequence[Reading], bounds: tuple[float, float] = (-math.
     if len(values) >= 6:
         return quantile_interval(values, 0.5)
     mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    half = float(distributions.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * error
+    half = float(special.stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * error
     low, high = max(mean - half, bounds[0]), min(mean + half, bounds[1])
     return Estimate(_quantile(values, 0.5), low, high, len(values), "median, t interval over runs")
 
@@ -107,13 +107,10 @@ def _ranks(count: int, q: float, level: float) -> tuple[int, int] | None:
     error, beyond_largest = 1 - level, q**count
     if beyond_largest > error:
         return None
-    above = max(error / 2, beyond_largest)
-    high = next(rank for rank in range(int(distributions.binom.isf(above, count, q)), count + 1)
-                if distributions.binom.sf(rank - 1, count, q) <= above + 1e-12)
-    below = error - above
-    low = int(distributions.binom.ppf(below, count, q)) + 1
-    while low > 0 and distributions.binom.cdf(low - 1, count, q) > below:
-        low -= 1
+    above, ranks = max(error / 2, beyond_largest), np.arange(count + 1)
+    # P(B >= rank) falls and P(B < rank) rises with the rank; rank 0 stands for "below the smallest value"
+    high = int(np.argmax(special.bdtrc(ranks - 1, count, q) <= above + 1e-12))
+    low = int(np.flatnonzero(np.append(0.0, special.bdtr(ranks[:-1], count, q)) <= error - above)[-1])
     return (low, high) if low >= 1 else None
 
 
@@ -149,15 +146,15 @@ def _t_half_width(samples: Sequence[Array]) -> float:
     if total == 0.0:
         return 0.0
     freedom = total**2 / sum(square**2 / (len(sample) - 1) for square, sample in zip(squares, samples))
-    return float(distributions.t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(total)
+    return float(special.stdtrit(freedom, (1 + LEVEL) / 2)) * math.sqrt(total)
 
 
 def _bootstrap_bounds(samples: Sequence[Array], seed: int) -> tuple[float, float]:
     """Interval of the sum of the samples' means: whole runs are resampled, each sample by itself."""
     rng, runs = np.random.default_rng(seed), min(len(sample) for sample in samples)
     sums = sum(sample[rng.integers(0, len(sample), (RESAMPLES, len(sample)))].mean(axis=1) for sample in samples)
-    widened = -math.sqrt(runs / (runs - 1)) * float(distributions.t.ppf((1 + LEVEL) / 2, runs - 1))
-    tail = float(distributions.norm.cdf(widened))
+    widened = -math.sqrt(runs / (runs - 1)) * float(special.stdtrit(runs - 1, (1 + LEVEL) / 2))
+    tail = float(special.ndtr(widened))
     low, high = np.quantile(np.asarray(sums), (tail, 1 - tail))
     return float(low), float(high)
 

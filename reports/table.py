@@ -97,8 +97,8 @@ def shown(number: float, decimals: int | None) -> str:
 
 
 def interval_shown(estimate: Estimate, decimals: int | None) -> str:
-    """"4.02–4.10", or "" where there is no interval. As many decimals as the value itself is shown with."""
-    if estimate.low is None or estimate.high is None:
+    """"4.02–4.10", as many decimals as the value; "" without an interval and where all runs gave the same number."""
+    if estimate.low is None or estimate.high is None or estimate.low == estimate.high:
         return ""
     if decimals is None:
         decimals = len(shown(estimate.value, None).partition(".")[2])

@@ -10,7 +10,7 @@ import unicodedata
 from typing import Any
 
 from reports.stats import Estimate
-from reports.table import Cell, Column, Missing, Table, interval_shown, plain, shown
+from reports.table import Cell, Column, Missing, Table, interval_shown, plain
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -84,11 +84,13 @@ def to_json(table: Table, caption: str = "") -> str:
 def to_latex(table: Table, name: str) -> str:
     """A `table` float with booktabs rules, ready for \\input. Needs \\usepackage{booktabs,textcomp}; `name` labels it.
 
-    Group columns become a line over their rows; intervals are set small.
+    Group columns become a line over their rows, intervals a small line under them; columns of least importance are
+    left to the CSV.
     """
-    columns = [column for column in table.columns if column.key not in table.group]
+    columns = [column for column in table.columns if column.key not in table.group and column.detail < 2]
     places = [table.columns.index(column) for column in columns]
-    reasons = table.reasons()
+    reasons = list(dict.fromkeys(cell.reason for row in table.rows for place in places
+                                 if isinstance(cell := row[place], Missing)))
     lines = [r"\begin{table}", r"\centering\small", rf"\caption{{{_latex(table.title)}}}",
              rf"\label{{tab:{name.replace('_', '-')}}}",
              rf"\begin{{tabular}}{{@{{}}{''.join('r' if column.numeric else 'l' for column in columns)}@{{}}}}",
@@ -99,8 +101,10 @@ def to_latex(table: Table, name: str) -> str:
         if table.group:
             heading = " · ".join(plain(value, None) for value in values)
             lines.append(rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{\textit{{{_latex(heading)}}}}} \\")
-        lines += [" & ".join(_latex_cell(row[place], table.columns[place], reasons) for place in places) + r" \\"
-                  for row in rows]
+        for row in rows:
+            cells = [(row[place], table.columns[place]) for place in places]
+            lines.append(" & ".join(_latex_cell(cell, column, reasons) for cell, column in cells) + r" \\")
+            lines += _latex_intervals(cells)
     lines += [r"\bottomrule", r"\end{tabular}"]
     notes = [rf"\par\footnotesize {_latex(note)}" for note in table.notes]
     notes += [rf"\par\footnotesize $^{{{number}}}$ {_latex(reason)}" for number, reason in enumerate(reasons, start=1)]
@@ -152,10 +156,15 @@ def _latex(text: str) -> str:
 def _latex_cell(cell: Cell, column: Column, reasons: list[str]) -> str:
     if isinstance(cell, Missing):
         return f"--$^{{{reasons.index(cell.reason) + 1}}}$"
-    if isinstance(cell, Estimate):
-        bounds = interval_shown(cell, column.decimals)
-        return _latex(shown(cell.value, column.decimals)) + (rf" {{\tiny [{_latex(bounds)}]}}" if bounds else "")
-    return _latex(plain(cell, column.decimals))
+    return _latex(plain(cell, column.decimals, interval=False))
+
+
+def _latex_intervals(cells: list[tuple[Cell, Column]]) -> list[str]:
+    """The line under a row, or none where the row has no interval."""
+    bounds = [interval_shown(cell, column.decimals) if isinstance(cell, Estimate) else "" for cell, column in cells]
+    if not any(bounds):
+        return []
+    return [" & ".join(rf"{{\tiny {_latex(text)}}}" if text else "" for text in bounds) + r" \\"]
 
 
 def _fields(cell: Cell, estimated: bool) -> list[str]:

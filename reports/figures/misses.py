@@ -8,7 +8,7 @@ from reports.figure import Drawing, Style, series_of
 from reports.provenance import ordered, titled
 from reports.query import Query
 from reports.stats import Estimate
-from reports.table import Cell, Column, Missing, Table
+from reports.table import Cell, Column, Missing, Table, shown
 from reports.table_files import clean
 
 PLACE = 20
@@ -17,6 +17,7 @@ _COLUMNS = (
     Column("device", "device", numeric=False), Column("provenance", "provenance", numeric=False),
     Column("trace", "trace", numeric=False), Column("method", "method", numeric=False), cells.MISSES.column,
 )
+_HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "++++", "oooo")
 
 
 def draw(query: Query) -> Drawing | Missing:
@@ -53,14 +54,24 @@ def _paint(figure: Figure, style: Style, table: Table, devices: Sequence[tuple[s
             value = row[4]
             if row[0] == device and isinstance(value, Estimate):
                 place = traces.index(str(row[2])) + (methods.index(str(row[3])) - (len(methods) - 1) / 2) * width
-                handles[str(row[3])] = panel.bar(place, value.value, width * 0.9, color=series[str(row[3])][0])
-                panel.plot(place, value.value, marker=series[str(row[3])][1], color=series[str(row[3])][0],
-                           markersize=4, markeredgecolor="white", markeredgewidth=0.4, clip_on=False, zorder=4)
+                colour, hatch = series[str(row[3])][0], _HATCHES[methods.index(str(row[3])) % len(_HATCHES)]
+                handles[str(row[3])] = panel.bar(place, value.value, width * 0.88, color=colour, hatch=hatch,
+                                                 edgecolor=style.hatch, linewidth=0)
+                top = value.value if value.high is None else value.high
+                panel.annotate(shown(value.value, 1), (place, top), (0, 2), textcoords="offset points", ha="center",
+                               fontsize=6, color=style.muted)
                 if value.low is not None and value.high is not None:
-                    panel.vlines(place, value.low, value.high, color=style.ink, linewidth=0.8, zorder=5)
+                    panel.vlines(place, value.low, value.high, color=style.ink, linewidth=0.9, zorder=5)
         panel.set_ylabel("misses (%)")
-        panel.set_ylim(bottom=0)
         panel.grid(axis="x", visible=False)
+    axes[0].set_ylim(0, max(1.0, 1.15 * max(_top(row[4]) for row in table.rows)))
     axes[-1].set_xticks(range(len(traces)), [clean(trace) for trace in traces])
     figure.legend([handles[name] for name in methods], [clean(name) for name in methods], loc="outside upper right",
                   ncols=min(4, len(methods)))
+
+
+def _top(cell: Cell) -> float:
+    """Upper end of what is drawn for a cell."""
+    if not isinstance(cell, Estimate):
+        return 0.0
+    return cell.value if cell.high is None else cell.high

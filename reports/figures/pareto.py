@@ -43,7 +43,7 @@ def draw(query: Query) -> Drawing | Missing:
     def paint(figure: Figure, style: Style) -> None:
         _paint(figure, style, table, names, traces)
 
-    return Drawing(title, caption, table, paint, (max(4.6, 0.6 + 2.5 * len(traces)), 1.2 + 2.1 * len(names)))
+    return Drawing(title, caption, table, paint, (max(5.2, 0.6 + 3.1 * len(traces)), 1.2 + 2.4 * len(names)))
 
 
 def _panels(query: Query) -> dict[str, str]:
@@ -98,7 +98,7 @@ def _paint(figure: Figure, style: Style, table: Table, names: Sequence[str], tra
                     _method(panel, row, *series[str(row[4])], handles)
             for deadline in sorted({row[7] for row in rows if isinstance(row[7], float)}):
                 handles["deadline"] = panel.axvline(deadline, color=style.muted, linestyle="--", linewidth=0.9)
-            panel.set_xlim(left=0)
+        axes[line][0].set_xlim(0, 1.06 * max(_reached(row) for row in table.rows if row[0] == name))
         axes[line][0].set_ylabel("accuracy (%)")
     for panel in axes[-1]:
         panel.set_xlabel("latency median (ms)")
@@ -126,6 +126,13 @@ def _method(panel: Axes, row: tuple[Cell, ...], colour: str, marker: str, handle
             latency.value, accuracy.value, xerr=_reach(latency), yerr=_reach(accuracy), color=colour, marker=marker,
             markersize=6.5, linestyle="none", elinewidth=1, capsize=2, markeredgecolor="white", markeredgewidth=0.5,
             zorder=4).lines[0]
+
+
+def _reached(row: tuple[Cell, ...]) -> float:
+    """The largest latency that a row draws: its point, its bar or its deadline."""
+    latency, deadline = row[5], row[7]
+    ends = [latency.high if latency.high is not None else latency.value] if isinstance(latency, Estimate) else [latency]
+    return max(float(end) for end in [*ends, deadline] if isinstance(end, int | float))
 
 
 def _reach(estimate: Estimate) -> list[list[float]] | None:

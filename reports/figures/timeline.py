@@ -30,9 +30,10 @@ _NO_VALUE, _NOT_ONE = Missing("no such value in this row"), Missing("not an infe
 
 def draw(query: Query) -> Drawing | Missing:
     trial = _chosen(query)
-    rows = _load_rows(query, trial) + _inference_rows(query, trial)
-    start_ns = min((row[0] for row in rows), default=0)
-    rows = [((row[0] - start_ns) / 1e9, *row[1:]) for row in sorted(rows, key=lambda row: (row[0], row[1]))]
+    arrivals = _inference_rows(query, trial)
+    start_ns = min((row[0] for row in arrivals), default=0)
+    rows = [(max(0.0, (row[0] - start_ns) / 1e9), *row[1:])
+            for row in sorted(_load_rows(query, trial) + arrivals, key=lambda row: (row[0], row[1]))]
     if not any(row[1] == "response_ms" for row in rows):
         return Missing(f"trial {trial.id} served nothing")
     title = titled(f"One trial: {trial.label} on {trial.device} under {trial.trace}, run {trial.repeat + 1}",

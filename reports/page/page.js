@@ -17,6 +17,11 @@ for (const table of document.querySelectorAll("table")) {
     }
   }));
 }
+for (const box of document.querySelectorAll("[data-all]")) {
+  const table = document.getElementById(box.dataset.all), show = () => table.classList.toggle("brief", !box.checked);
+  box.addEventListener("change", show);
+  show();
+}
 for (const input of document.querySelectorAll("[data-filter]")) {
   input.addEventListener("input", () => {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);

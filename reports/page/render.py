@@ -23,6 +23,7 @@ from reports.table_files import clean
 
 _HERE = Path(__file__).parent
 _BULKY = 400_000                                # bytes of SVG above which the page shows a PNG instead
+_PIXELS_PER_INCH = 130                          # a figure's text of 8 pt then reads like the page's own
 
 
 def page(query: Query, tables: Mapping[str, Table], drawings: Mapping[str, Drawing | Missing],
@@ -89,14 +90,16 @@ def _table_view(table: Table) -> dict[str, Any]:
         heading = [(table.columns[place].title, plain(first[place], None)) for place in places if place != provenance]
         blocks.append({"heading": heading, "provenance": "" if provenance is None else first[provenance], "rows": [
             [_cell_view(row[place], table.columns[place], reasons) for place in visible] for row in rows]})
-    return {"title": table.title, "columns": [table.columns[place] for place in visible], "blocks": blocks,
+    title, worth = _split(table.title)
+    return {"title": title, "worth": worth, "columns": [table.columns[place] for place in visible], "blocks": blocks,
             "notes": table.notes, "reasons": list(enumerate(reasons, start=1)), "grouped": bool(table.group),
-            "count": len(table.rows)}
+            "count": len(table.rows), "detailed": any(column.detail > 1 for column in table.columns)}
 
 
 def _cell_view(cell: Cell, column: Column, reasons: list[str]) -> dict[str, Any]:
     view: dict[str, Any] = {"numeric": column.numeric, "text": plain(cell, column.decimals, interval=False),
-                            "interval": "", "note": 0, "reason": "", "sort": "", "key": column.key}
+                            "interval": "", "note": 0, "reason": "", "sort": "", "key": column.key,
+                            "detail": column.detail > 1}
     if isinstance(cell, Missing):
         view.update(note=reasons.index(cell.reason) + 1, reason=cell.reason)
     elif isinstance(cell, Estimate):
@@ -109,16 +112,28 @@ def _cell_view(cell: Cell, column: Column, reasons: list[str]) -> dict[str, Any]
 
 def _figure_view(name: str, drawing: Drawing | Missing) -> dict[str, Any]:
     if isinstance(drawing, Missing):
-        return {"name": name, "title": name.capitalize(), "missing": drawing.reason}
-    return {"name": name, "title": drawing.title, "caption": drawing.caption, "missing": "",
+        return {"name": name, "title": name.capitalize(), "worth": "", "missing": drawing.reason}
+    title, worth = _split(drawing.title)
+    width, height = (round(inches * _PIXELS_PER_INCH) for inches in drawing.size_in)
+    return {"name": name, "title": title, "worth": worth, "caption": drawing.caption, "missing": "",
             "light": _picture(drawing, figure.LIGHT), "dark": _picture(drawing, figure.DARK),
-            "width": round(drawing.size_in[0] * 96), "height": round(drawing.size_in[1] * 96),
+            "width": width, "height": height,
             "endings": ("png", "svg", "pdf", "csv", "json"), "points": shown(len(drawing.data.rows), 0)}
+
+
+def _split(title: str) -> tuple[str, str]:
+    """What a table shows, and what its numbers are worth: the heading and the line under it."""
+    head, found, tail = title.rpartition(", processor ")
+    if found:
+        return head, f"processor {tail}"
+    head, found, tail = title.rpartition(" (")
+    return (head, tail.removesuffix(")")) if found else (title, "")
 
 
 def _picture(drawing: Drawing, style: figure.Style) -> str:
     """A data URI: SVG, or PNG where thousands of points would make the page heavy."""
-    svg = figure.render(drawing, "svg", style)
+    svg = figure.render(drawing, ["svg"], style, heading=False)["svg"]
     if len(svg) <= _BULKY:
         return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
-    return "data:image/png;base64," + base64.b64encode(figure.render(drawing, "png", style)).decode()
+    png = figure.render(drawing, ["png"], style, heading=False)["png"]
+    return "data:image/png;base64," + base64.b64encode(png).decode()

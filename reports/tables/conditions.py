@@ -14,20 +14,23 @@ PLACE = 60
 FOLDED = True
 
 METRICS = (cells.LOAD_ASKED, cells.LOAD_ACHIEVED, cells.ARRIVALS, cells.SERVED, cells.EXPIRED, cells.THROUGHPUT,
-           cells.SAMPLER)
+           cells.SAMPLER, cells.TEMPERATURE)
 _NAMES = tuple(Column(key, key, numeric=False) for key in ("device", "trace", "provenance", "method"))
-_READY = Column("ready", "ready before the start", numeric=False,
-                about="preflight of each run: yes, no, or unknown where a sensor is missing")
+_ENDS = (Column("ready", "ready before the start", numeric=False,
+                about="preflight of each run: yes, no, or unknown where a sensor is missing"),
+         Column("flags", "flags", numeric=False, about="runs that are kept and flagged"))
+_NOTES = ("Medians over runs. Load is of all cores; the harness plays it, so it is emulated on every device.",
+          "A run is flagged, never dropped, when its load was not achieved or its device throttled.")
 
 
 def make(query: Query) -> Table:
     rows = [(trials[0].device, trials[0].trace, trials[0].provenance, trials[0].label,
-             *(cells.cell(query, trials, metric) for metric in METRICS), _ready(query, trials))
+             *(cells.cell(query, trials, metric) for metric in METRICS), _ready(query, trials), _flags(query, trials))
             for trials in query.cells()]
     title = titled("Conditions that the runs met", {trial.provenance for trial in query.trials},
                    {trial.processor for trial in query.trials})
-    return Table(title, (*_NAMES, *(metric.column for metric in METRICS), _READY), tuple(rows),
-                 ("Medians over runs. Load is of all cores.",), tuple(sorted({str(row[2]) for row in rows})),
+    return Table(title, (*_NAMES, *(metric.column for metric in METRICS), *_ENDS), tuple(rows),
+                 _NOTES, tuple(sorted({str(row[2]) for row in rows})),
                  ("device", "trace", "provenance"))
 
 
@@ -35,3 +38,11 @@ def _ready(query: Query, trials: Sequence[Row]) -> str:
     last = [query.attempts[trial.id][-1] for trial in trials if query.attempts[trial.id]]
     found = Counter(attempt.preflight or "not told" for attempt in last)
     return ", ".join(f"{count} {word}" for word, count in sorted(found.items())) or "no attempt"
+
+
+def _flags(query: Query, trials: Sequence[Row]) -> str:
+    throttled = sum((reading.value or 0.0) > 0.0 for reading in cells.readings(query, trials, cells.THROTTLED))
+    missed = sum(reading.value == 0.0 for reading in cells.readings(query, trials, cells.LOAD_VALID))
+    found = [f"throttled in {throttled} of {len(trials)}" if throttled else "",
+             f"load not achieved in {missed} of {len(trials)}" if missed else ""]
+    return ", ".join(filter(None, found)) or "none"

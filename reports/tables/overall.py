@@ -18,7 +18,7 @@ FOLDED = False
 METRICS = (cells.ACCURACY, cells.ON_TIME, cells.LATENCY, cells.LATENCY_P95, cells.RESPONSE_P95, cells.MISSES)
 RUNNING = (cells.MEMORY, cells.SWITCHES, cells.DECIDE, cells.DECIDE_P99, cells.FEASIBLE)
 _MODELLED = Column("energy_modelled_mj", "modelled energy", "mJ", detail=2)
-_SOURCE = Column("energy_source", "energy source", numeric=False, detail=2)
+_SOURCE = Column("energy_source", "energy source", numeric=False, detail=1)
 _ENDS = (Column("runs", "runs", "", 0, about="finished runs, the unit of statistics"),
          Column("planned", "planned", "", 0, detail=2))
 
