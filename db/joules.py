@@ -33,7 +33,7 @@ def values(window: Window, scopes: Mapping[str, str]) -> list[Value]:
     found = sorted(_sources(window, scopes), key=_preference)
     if not found:
         return [Value(metric, None, unit, 0, "", "no energy source", window.provenance) for metric, unit in _METRICS]
-    each = [_value for energy in found for _value in _values(energy, f".{energy.source}")] if len(found) > 1 else []
+    each = [value for energy in found for value in _values(energy, f".{energy.source}")] if len(found) > 1 else []
     return [*_values(found[0], ""), *each]
 
 
@@ -66,7 +66,9 @@ def _energy(window: Window, source: str, scope: str) -> Energy:
     provenance = next(row.provenance for metric in ("energy_j", "power_w")
                       for row in window.measurements.get(metric, ()) if row.source == source)
     if len(rows) < 2:
-        return Energy(source, scope, provenance, None, 0.0, 0, len(rows), f"{len(rows)} readings in the window")
+        most = max(len(counter), len(power))
+        reason = f"too few readings in the window: {most}, two are needed"
+        return Energy(source, scope, provenance, None, 0.0, 0, most, reason)
     begin_ns, end_ns = rows[0].t_ns, rows[-1].t_ns
     served = sum(row.status == "ok" and row.t_ns is not None and begin_ns <= row.t_ns <= end_ns
                  for row in window.inferences)
