@@ -12,6 +12,7 @@ from typing import Any, Deque, Dict, Iterator, Optional
 from device_agents.seams import Clock, UserError
 from device_agents.wire import LoadTrace
 
+_SLACK_S = 1e-9                                 # of rounding: an arrival at a step's very end belongs to it
 KINDS = ("closed", "periodic", "poisson", "trace")
 
 
@@ -76,7 +77,7 @@ def open_arrivals(arrival: Dict[str, Any], period_ms: Optional[float], trace: Lo
     if not period_ms or period_ms <= 0:
         raise UserError("%s arrivals need a rate; this order has period_ms = %r" % (kind, period_ms))
     offsets = {"periodic": _periodic, "poisson": _poisson, "trace": _follow}[kind](period_ms / 1e3, seed, trace)
-    due_times = (t0_ns + int(offset_s * 1e9) for offset_s in offsets)
+    due_times = (t0_ns + int(round(offset_s * 1e9)) for offset_s in offsets)
     return Arrivals(itertools.takewhile(lambda due_ns: due_ns < t_end_ns, due_times), t_end_ns, clock)
 
 
@@ -106,9 +107,9 @@ def _follow(period_s: float, _seed: str, trace: LoadTrace) -> Iterator[float]:
     for (start_s, factor), end_s in zip(steps, ends):
         rate_hz = (1.0 if factor is None else max(factor, 0.0)) / period_s
         at_s = start_s
-        while rate_hz > 0.0 and at_s + (1.0 - owed) / rate_hz < end_s:
+        while rate_hz > 0.0 and at_s + (1.0 - owed) / rate_hz <= end_s + _SLACK_S:
             at_s += (1.0 - owed) / rate_hz
             owed = 0.0
             yield at_s
         if end_s != float("inf"):
-            owed += (end_s - at_s) * rate_hz
+            owed = max(0.0, owed + (end_s - at_s) * rate_hz)

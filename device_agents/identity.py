@@ -9,10 +9,12 @@ import platform
 import sys
 from typing import Any, Dict, Optional
 
+import device_agents
+
 
 def agent_sha256() -> str:
     """Of agent.pyz, or of the sources when the agent runs from a source tree."""
-    here = os.path.dirname(os.path.abspath(__file__))
+    here = os.path.dirname(os.path.abspath(device_agents.__file__))     # not ours: that may be the unpacked copy's
     archive = os.path.dirname(here)
     if os.path.isfile(archive):
         with open(archive, "rb") as file:

@@ -4,7 +4,6 @@ The networks are real ONNX files (opset 13, IR 7), written here byte by byte so 
 package: a stack of 3x3 convolutions of some width and depth, pooled, with random weights. Their answers mean nothing;
 labels are drawn so that the first branch is always right. Orders are complete and can be changed field by field.
 """
-# ruff: noqa: UP006, UP031, UP035, RUF005
 import array
 import hashlib
 import json
@@ -12,7 +11,7 @@ import os
 import random
 import struct
 import sys
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any
 
 from device_agents.wire import (
     Branch,
@@ -33,8 +32,7 @@ BRANCHES = (("full", 0.95, 8.0, (16, 3)), ("half", 0.9, 4.0, (8, 3)), ("exit", 0
 SHAPE, COUNT = (1, 8, 8), 20
 
 
-def make_home(path: str, branches: Sequence[Tuple[str, float, float, Tuple[int, int]]] = BRANCHES,
-              shape: Tuple[int, int, int] = SHAPE) -> BranchBundle:
+def make_home(path: str, branches: Any = BRANCHES, shape: tuple = SHAPE) -> BranchBundle:
     """Fill `path`/store with a bundle of these branches; returns it."""
     store = os.path.join(path, "store")
     os.makedirs(store)
@@ -75,66 +73,66 @@ def order_for(bundle: BranchBundle, attempt: int = 1, token: int = 1, period_ms:
                  plugins or {}, extra or {})
 
 
-def costs_of(engine: str) -> Tuple[Cost, ...]:
+def costs_of(engine: str) -> tuple:
     return tuple(Cost(name, engine, ms, ms, 1.0, 50.0, None, "stated") for name, _, ms, _ in BRANCHES)
 
 
 def push(home: str, order: Order) -> str:
     """Write trial.json; returns the trial's name."""
-    name = "%s.%d" % (order.trial.id, order.attempt)
+    name = f"{order.trial.id}.{order.attempt}"
     os.makedirs(os.path.join(home, "trials", name))
     with open(os.path.join(home, "trials", name, "trial.json"), "w") as file:
         json.dump(order_to_json(order), file)
     return name
 
 
-def agent_argv(verb: str, home: str, *words: str) -> List[str]:
-    return [sys.executable, "-m", "device_agents", verb, "--home", home] + list(words)
+def agent_argv(verb: str, home: str, *words: str) -> list:
+    return [sys.executable, "-m", "device_agents", verb, "--home", home, *words]
 
 
-def journal_of(home: str, name: str) -> List[Dict[str, Any]]:
+def journal_of(home: str, name: str) -> list:
     with open(os.path.join(home, "trials", name, "trial.jsonl")) as file:
         return [json.loads(line) for line in file]
 
 
-def onnx_bytes(channels: int, layers: int, shape: Tuple[int, int, int], classes: int = 10) -> bytes:
+def onnx_bytes(channels: int, layers: int, shape: tuple, classes: int = 10) -> bytes:
     """A ModelProto: `layers` x (Conv 3x3 + Relu), GlobalAveragePool, Flatten, Gemm."""
     rng = random.Random(channels * 100 + layers)
     nodes, weights, last, width = [], [], "x", shape[0]
     for number in range(layers):
-        weights.append(_tensor("w%d" % number, (channels, width, 3, 3), rng))
-        nodes.append(_node("Conv", [last, "w%d" % number], "c%d" % number, [_ints("kernel_shape", (3, 3)),
+        weights.append(_tensor(f"w{number}", (channels, width, 3, 3), rng))
+        nodes.append(_node("Conv", [last, f"w{number}"], f"c{number}", [_ints("kernel_shape", (3, 3)),
                                                                             _ints("pads", (1, 1, 1, 1))]))
-        nodes.append(_node("Relu", ["c%d" % number], "r%d" % number, []))
-        last, width = "r%d" % number, channels
+        nodes.append(_node("Relu", [f"c{number}"], f"r{number}", []))
+        last, width = f"r{number}", channels
     weights += [_tensor("g", (width, classes), rng), _tensor("b", (classes,), rng)]
     nodes += [_node("GlobalAveragePool", [last], "p", []), _node("Flatten", ["p"], "f", []),
               _node("Gemm", ["f", "g", "b"], "y", [])]
     graph = b"".join(_bytes(1, node) for node in nodes) + _bytes(2, b"stack")
     graph += b"".join(_bytes(5, tensor) for tensor in weights)
-    graph += _bytes(11, _value("x", (1,) + shape)) + _bytes(12, _value("y", (1, classes)))
+    graph += _bytes(11, _value("x", (1, *shape))) + _bytes(12, _value("y", (1, classes)))
     return _number(1, 7) + _bytes(7, graph) + _bytes(8, _bytes(1, b"") + _number(2, 13))
 
 
-def _node(kind: str, inputs: Sequence[str], output: str, attributes: Sequence[bytes]) -> bytes:
+def _node(kind: str, inputs: Any, output: str, attributes: Any) -> bytes:
     return (b"".join(_bytes(1, name.encode("ascii")) for name in inputs) + _bytes(2, output.encode("ascii"))
             + _bytes(4, kind.encode("ascii")) + b"".join(_bytes(5, attribute) for attribute in attributes))
 
 
-def _ints(name: str, values: Sequence[int]) -> bytes:
+def _ints(name: str, values: Any) -> bytes:
     return _bytes(1, name.encode("ascii")) + b"".join(_number(8, value) for value in values) + _number(20, 7)
 
 
-def _tensor(name: str, shape: Sequence[int], rng: random.Random) -> bytes:
+def _tensor(name: str, shape: Any, rng: random.Random) -> bytes:
     count = 1
     for size in shape:
         count *= size
-    data = struct.pack("<%df" % count, *(rng.gauss(0.0, 0.2) for _ in range(count)))
+    data = struct.pack(f"<{count}f", *(rng.gauss(0.0, 0.2) for _ in range(count)))
     dimensions = b"".join(_number(1, size) for size in shape)
     return dimensions + _number(2, 1) + _bytes(8, name.encode("ascii")) + _bytes(9, data)
 
 
-def _value(name: str, shape: Sequence[int]) -> bytes:
+def _value(name: str, shape: Any) -> bytes:
     dimensions = b"".join(_bytes(1, _number(1, size)) for size in shape)
     return _bytes(1, name.encode("ascii")) + _bytes(2, _bytes(1, _number(1, 1) + _bytes(2, dimensions)))
 

@@ -1,7 +1,6 @@
 """The fixed adapter: each of its words, and what it says to a word that it does not know."""
-# ruff: noqa: UP006, UP031, UP035
 import random
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 
@@ -14,7 +13,7 @@ BRANCHES = (("full", 0.95, 800, 8.0), ("half", 0.90, 400, 4.0), ("twin", 0.90, 5
             ("exit", 0.70, 200, 2.0))
 
 
-def choice(branch: Optional[str], deadline_ms: Optional[float] = 5.0, costs: bool = True, **more: Any) -> str:
+def choice(branch: Any, deadline_ms: Any = 5.0, costs: bool = True, **more: Any) -> str:
     branches = tuple(Branch(name, "0" * 64, accuracy, macs, macs, macs) for name, accuracy, macs, _ in BRANCHES)
     known = {name: Cost(name, "replay", ms, ms, 1.0, None, None, "stated") for name, _, _, ms in BRANCHES}
     settings = dict({} if branch is None else {"branch": branch}, **more)

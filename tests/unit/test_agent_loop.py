@@ -1,0 +1,233 @@
+"""The loop on a virtual clock: whole trials through the same code as on a device, with stated costs."""
+import json
+import os
+from typing import Any
+
+import pytest
+
+from device_agents.simulation import simulate
+from device_agents.trial_folder import BadOrder, TrialFolder
+from device_agents.wire import LoadTrace, Order
+from tests.agent_kit import BRANCHES, costs_of, journal_of, make_home, order_for, push, put
+
+EXACT = {"replay": {"jitter": 0.0, "contention": 1.0}}
+
+
+@pytest.fixture
+def home(tmp_path: Any) -> str:
+    return str(tmp_path / "H")
+
+
+def play(home: str, expect: str = "done", bundle: Any = None, plugins: Any = None, **order: Any) -> list:
+    bundle = bundle or make_home(home)
+    named = {name: put(os.path.join(home, "store"), text.encode("utf-8")) for name, text in (plugins or {}).items()}
+    name = push(home, order_for(bundle, plugins=named, **dict({"extra": EXACT}, **order)))
+    assert simulate(home, name) == expect
+    lines = journal_of(home, name)
+    assert [line["seq"] for line in lines] == list(range(len(lines)))
+    return lines
+
+
+def kinds(lines: Any, kind: str, phase: str = "") -> list:
+    return [line for line in lines if line["kind"] == kind and phase in ("", line["phase"])]
+
+
+def test_closed_loop_serves_one_after_the_other(home: str) -> None:
+    lines = play(home, duration_s=0.4)
+    served = kinds(lines, "inference", "window")
+    assert len(served) == 50                                # 8 ms each
+    assert {line["latency_ms"] for line in served} == {8.0}
+    assert [line["due_ns"] for line in served[1:]] == [line["t_ns"] + 8000000 for line in served[:-1]]
+    assert all(line["met"] is None and line["queue_ms"] == 0.0 for line in served)
+    done = lines[-1]
+    assert (done["kind"], done["inferences"], done["decisions"], done["switches"]) == ("done", 50, 1, 0)
+    assert done["peak_rss_mb"] is None and done["learned"] is None
+
+
+def test_journal_tells_the_whole_story(home: str) -> None:
+    lines = play(home, duration_s=0.1, warmup_s=0.05)
+    start = lines[0]
+    assert (start["kind"], start["protocol"], start["trial"], start["runtime"]) == ("start", 1, "t1", "replay 1")
+    assert lines[0]["provenance"] == "simulated"
+    assert kinds(lines, "preflight")[0]["validity"] == "unknown"
+    assert [line["branch"] for line in kinds(lines, "load")] == [name for name, *_ in BRANCHES]
+    warm = kinds(lines, "inference", "warmup")
+    assert {line["branch"] for line in warm} == {name for name, *_ in BRANCHES}
+    assert all(line["decide_us"] is None for line in warm)
+    numbers = [line["index"] for line in kinds(lines, "inference")]
+    assert numbers == list(range(len(numbers)))
+    assert {line["phase"] for line in lines} == {"setup", "warmup", "window", "cool"}
+    decision = kinds(lines, "decision")[0]
+    assert decision["phase"] == "window" and decision["index"] == len(warm)
+    assert kinds(lines, "sample", "window")
+
+
+def test_window_is_as_long_as_ordered(home: str) -> None:
+    lines = play(home, arrival={"kind": "periodic"}, period_ms=10.0, duration_s=0.5)
+    served = kinds(lines, "inference", "window")
+    assert [line["due_ns"] - served[0]["due_ns"] for line in served] == [step * 10000000 for step in range(50)]
+    assert lines[-1]["t_ns"] >= served[0]["due_ns"] + 500000000
+
+
+def test_late_arrivals_are_dropped_or_served(home: str, tmp_path: Any) -> None:
+    slow = {"arrival": {"kind": "periodic"}, "period_ms": 5.0, "deadline_ms": 10.0, "duration_s": 0.2}
+    dropped = kinds(play(home, **slow), "inference", "window")
+    statuses = {line["status"] for line in dropped}
+    assert statuses == {"ok", "expired", "unserved"}
+    for line in dropped:
+        if line["status"] == "expired":
+            assert line["queue_ms"] > 10.0 and line["met"] is False and line["branch"] is None
+        elif line["status"] == "ok":
+            assert line["queue_ms"] <= 10.0
+            assert line["response_ms"] == pytest.approx(line["queue_ms"] + line["latency_ms"])
+            assert line["met"] == (line["response_ms"] <= 10.0)
+    assert len(dropped) == 40
+    served = kinds(play(str(tmp_path / "other"), late="serve", **slow), "inference", "window")
+    assert len(served) == 40 and {line["status"] for line in served} == {"ok", "unserved"}
+    assert sum(line["status"] == "ok" for line in served) == 25
+    queue = [line["queue_len"] for line in served if line["status"] == "ok"]
+    assert queue == sorted(queue) and queue[-1] > 10
+
+
+def test_unserved_ones_are_missed_only_if_their_deadline_has_passed(home: str) -> None:
+    lines = play(home, arrival={"kind": "periodic"}, period_ms=5.0, deadline_ms=20.0, duration_s=0.2, late="serve")
+    rest = [line for line in kinds(lines, "inference") if line["status"] == "unserved"]
+    assert [line["met"] for line in rest] == [False if line["queue_ms"] > 20.0 else None for line in rest]
+    assert {line["met"] for line in rest} == {False, None}
+
+
+def test_samples_depend_on_the_arrival_alone(home: str, tmp_path: Any) -> None:
+    arrival = {"arrival": {"kind": "periodic"}, "period_ms": 5.0, "deadline_ms": 10.0, "duration_s": 0.2}
+    one = kinds(play(home, **arrival), "inference", "window")
+    other = kinds(play(str(tmp_path / "o"), settings={"branch": "exit"}, **arrival), "inference", "window")
+    assert [line["sample"] for line in one] == [line["sample"] for line in other]
+    assert sorted(line["sample"] for line in one[:20]) == list(range(20))
+
+
+def test_same_order_same_bytes_and_another_seed_other_ones(home: str, tmp_path: Any) -> None:
+    trace = LoadTrace("ramp", ("t_s", "cpu_pct", "battery_pct"),
+                      ((0.0, 0.0, 90.0), (0.2, 80.0, 20.0), (0.4, 10.0, 5.0)))
+
+    def run(path: str, seed: int) -> bytes:
+        play(path, seed=seed, trace=trace, method="adascale", settings={}, deadline_ms=9.0, extra={}, duration_s=1.0,
+             arrival={"kind": "poisson"}, period_ms=9.0)
+        with open(os.path.join(path, "trials", "t1.1", "trial.jsonl"), "rb") as file:
+            return file.read()
+
+    first = run(home, 7)
+    assert first == run(str(tmp_path / "again"), 7)
+    assert first != run(str(tmp_path / "other"), 8)
+
+
+def test_load_slows_and_adascale_gives_way(home: str) -> None:
+    trace = LoadTrace("step", ("t_s", "cpu_pct"), ((0.0, 0.0), (0.5, 100.0), (1.0, 0.0)))
+    lines = play(home, trace=trace, method="adascale", settings={}, deadline_ms=10.0, duration_s=2.0)
+    window = kinds(lines, "inference", "window")
+    begin = window[0]["due_ns"]
+
+    def branches(from_s: float, to_s: float) -> set:  # type: ignore[type-arg]
+        return {line["branch"] for line in window if from_s <= (line["t_ns"] - begin) / 1e9 < to_s}
+
+    assert branches(0.0, 0.5) == {"full"}
+    assert branches(0.6, 0.95) == {"half"}
+    assert branches(1.5, 2.0) == {"full"}
+    assert lines[-1]["switches"] == 2
+    assert len(kinds(lines, "decision")) == lines[-1]["decisions"]
+    assert {line["asked_cpu_pct"] for line in kinds(lines, "loadgen")} == {0.0, 100.0}
+
+
+def test_scripted_deadline_reaches_the_journal(home: str) -> None:
+    trace = LoadTrace("d", ("t_s", "deadline_ms"), ((0.0, 9.0), (0.1, 5.0)))
+    window = kinds(play(home, trace=trace, deadline_ms=20.0, duration_s=0.2), "inference", "window")
+    found = {(line["deadline_ms"], line["met"], line["feasible"]) for line in window}
+    assert found == {(9.0, True, 3), (5.0, False, 2)}
+
+
+def test_residency_of_one_loads_at_each_switch(home: str) -> None:
+    plugin = ADAPTER % "Decision('full' if self.n % 2 else 'exit', {}, 'turns')"
+    lines = play(home, residency="one", method="mine", settings={}, plugins={"adapters/mine": plugin}, duration_s=0.1)
+    window = kinds(lines, "inference", "window")
+    assert {line["switch_ms"] for line in window[1:]} == {1.0}
+    assert len(kinds(lines, "unload", "window")) >= len(window) - 1
+
+
+ADAPTER = """'''A user's adapter.'''
+from device_agents.seams import Adapter
+from device_agents.wire import Decision
+
+class Mine(Adapter):
+    def start(self, view, learned):
+        self.n = 0
+        return Decision('exit')
+
+    def decide(self, context, last):
+        self.n += 1
+        return %s
+
+    def learned(self):
+        return b'knows'
+"""
+
+
+def test_learned_bytes_are_kept_in_the_store(home: str) -> None:
+    lines = play(home, method="mine", settings={}, plugins={"adapters/mine": ADAPTER % "Decision('exit')"})
+    with open(os.path.join(home, "store", lines[-1]["learned"]), "rb") as file:
+        assert file.read() == b"knows"
+
+
+@pytest.mark.parametrize("expression, words", [
+    ("1 / 0", "division"), ("Decision('nope')", "nope"), ("None", "not a Decision"), ("'full'", "not a Decision")])
+def test_a_users_adapter_that_fails_is_the_users(home: str, expression: str, words: str) -> None:
+    lines = play(home, "user", method="mine", settings={}, plugins={"adapters/mine": ADAPTER % expression})
+    last = lines[-1]
+    assert (last["kind"], last["error"], last["phase"]) == ("failed", "user", "window")
+    assert words in last["message"] and "Traceback" in last["traceback"]
+
+
+@pytest.mark.parametrize("text", ["def broken(:\n", "x = 1\n", "import nowhere_to_be_found\n"])
+def test_a_plugin_that_is_none_is_the_users(home: str, text: str) -> None:
+    assert play(home, "user", method="mine", settings={}, plugins={"adapters/mine": text})[-1]["error"] == "user"
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"method": "nope"}, "fixed"), ({"residency": "some"}, "cache:K"), ({"settings": {"branch": "x"}}, "idle-best"),
+    ({"arrival": {"kind": "burst"}}, "poisson"), ({"arrival": {"kind": "periodic"}}, "rate")])
+def test_bad_settings_fail_with_what_there_is(home: str, change: Any, words: str) -> None:
+    last = play(home, "user", **change)[-1]
+    assert last["error"] == "user" and words in last["message"]
+
+
+def test_preflight_stops_a_device_that_is_not_ready(home: str) -> None:
+    lines = play(home, "not_ready", preflight={"max_co_cpu_pct": -1.0, "min_battery_pct": 40, "above_idle_c": 5})
+    assert lines[-1]["error"] == "not_ready" and "max_co_cpu_pct" in lines[-1]["message"]
+    found = {finding["check"]: finding["ok"] for finding in kinds(lines, "preflight")[0]["findings"]}
+    assert found == {"max_co_cpu_pct": False, "min_battery_pct": None, "above_idle_c": None}
+    assert not kinds(lines, "load")
+
+
+def test_a_replay_without_costs_says_where_to_state_them(home: str) -> None:
+    assert "Order.costs" in play(home, "user", costs=())[-1]["message"]
+    assert len(costs_of("replay")) == len(BRANCHES)
+
+
+def test_bad_orders_never_begin(home: str) -> None:
+    bundle = make_home(home)
+    good = order_for(bundle)
+
+    def refused(order: Order, words: str) -> None:
+        name = push(home, order)
+        with pytest.raises(BadOrder, match=words):
+            simulate(home, name)
+        assert not os.path.exists(TrialFolder(home, name).journal)
+
+    for number, (change, words) in enumerate([
+            ({"duration_s": 0}, "duration_s"), ({"sample_hz": 0}, "sample_hz"), ({"slowdown": 0.5}, "slowdown"),
+            ({"late": "never"}, "late"), ({"bundle": "../x"}, "sha256"), ({"bundle": "0" * 64}, "store lacks")]):
+        refused(good._replace(trial=good.trial._replace(id=f"bad{number}", **change)), words)
+    refused(good._replace(trial=good.trial._replace(id="p"), plugins={"../../x": "0" * 64}), "plugins")
+    path = os.path.join(home, "trials", push(home, good), "trial.json")
+    for text in ("", "[]", "{}", '{"protocol": 99}', json.dumps({"protocol": 1})):
+        with open(path, "w") as file:
+            file.write(text)
+        with pytest.raises(BadOrder, match="not an order"):
+            simulate(home, "t1.1")
