@@ -92,15 +92,6 @@ class Sampler:
         """CPU time of the sampling thread in % of one core, since start(); None before its first tick."""
         return 100.0 * self._cpu_s / (self._wall_ns / 1e9) if self._wall_ns else None
 
-    def sources(self) -> Dict[str, str]:
-        """Where each metric that has had a value comes from, for the journal's first line."""
-        found = {}
-        for name, sensor in self._sensors.items():
-            for metric, value in self._readings.get(name, {}).items():
-                if value is not None:
-                    found[metric] = sensor.source or name
-        return found
-
     def _run(self) -> None:
         due_ns, last_s = self._begun_ns + self._period_ns, 0.0
         while not self._stopping.wait(max(0.0, (due_ns - self._clock.now_ns()) / 1e9)):
