@@ -1,7 +1,8 @@
-"""Fixtures shared by the whole session: what is slow to make (Ray, an old Python) is looked up once and lazily."""
+"""Fixtures shared by the whole session: what is slow to make (a bundle) or to find (an old Python) is there once."""
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,10 +62,31 @@ def _version(python: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """One Ray cluster on this machine for every test that asks; schedulers find it running and leave it so."""
-    import ray
+def tiny_model() -> str:
+    """The network of `tiny_home`."""
+    return "resnet_digits"
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    yield
-    ray.shutdown()
+
+@pytest.fixture(scope="session")
+def tiny_bundles(tmp_path_factory: pytest.TempPathFactory, tiny_model: str) -> Path:
+    """bundles/ with one bundle: digits, `tiny_model`, seed 0, one epoch, policies for every method; read-only."""
+    home = tmp_path_factory.mktemp("tiny")
+    code = ("import sys, pathlib\n"
+            "from device_agents import registry\n"
+            "from workloads.build import build_bundle\n"
+            "from workloads.recipe import Recipe\n"
+            "recipe = Recipe('digits', sys.argv[2], 0, {'epochs': 1})\n"
+            "methods = registry.names('workloads.methods')\n"
+            "build_bundle(pathlib.Path(sys.argv[1]), recipe, methods, lambda progress: None)")
+    subprocess.run([sys.executable, "-c", code, home, tiny_model], check=True, timeout=280,
+                   env={**os.environ, "OMP_NUM_THREADS": "1"})      # one thread: quicker than two that must share
+    return home / "bundles"
+
+
+@pytest.fixture
+def tiny_home(tmp_path: Path, tiny_bundles: Path) -> Path:
+    """A state folder of this test's own in which the bundle of `tiny_bundles` is built already."""
+    home = tmp_path / "tiny"
+    home.mkdir()
+    shutil.copytree(tiny_bundles, home / "bundles")
+    return home
