@@ -60,6 +60,7 @@ def resolve(campaign_path: Path, fleet_path: Path | None = None, home: Home | No
     found = find_fleet(campaign, fleet_path, Path.cwd())
     fleet = load_fleet(found) if found else host_only()
     devices = tuple(fleet.select(campaign.matrix.device, f"{campaign_path} (matrix.device)"))
+    expand(campaign, fleet, {}, {}, campaign.plugin_dirs, str(campaign_path))   # all mistakes, before a device is asked
     recipes = {key: Recipe(*key, campaign.training) for key in _bundle_keys(campaign)}
     bundles = _built(campaign, recipes, home)
     engine = campaign.trial.engine

@@ -7,7 +7,8 @@ import difflib
 import math
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from types import UnionType
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
@@ -109,19 +110,29 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _keys_at(model: Any, path: tuple[Any, ...]) -> set[str]:
-    """The keys that the model found by walking `path` down from `model` allows."""
-    current = _model_of(model)
+def _keys_at(annotation: Any, path: tuple[Any, ...]) -> set[str]:
+    """The keys that are allowed where `path` leads, down from a model through its fields, tables and lists."""
     for part in path:
-        if current is None:
-            return set()
-        if isinstance(current, type) and issubclass(current, BaseModel) and part in current.model_fields:
-            current = _model_of(current.model_fields[part].annotation)
-    return set(current.model_fields) if current is not None else set()
+        annotation = _inside(annotation, part)
+    model = _part_of(annotation, BaseModel)
+    return set(model.model_fields) if model is not None else set()
 
 
-def _model_of(annotation: Any) -> Any:
-    """The model inside an annotation such as `dict[str, Spec]` or `list[Spec] | None`; None when there is none."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _model_of(part)) is not None), None)
+def _inside(annotation: Any, part: Any) -> Any:
+    """What `part` (a field of a model, a key of a table, an index) leads to; None when to nothing that is known."""
+    model, table = _part_of(annotation, BaseModel), _part_of(annotation, (dict, list, tuple))
+    if model is not None:
+        return model.model_fields[part].annotation if part in model.model_fields else None
+    if table is None:
+        return None
+    arguments = get_args(table)
+    return arguments[1 if get_origin(table) is dict else 0]
+
+
+def _part_of(annotation: Any, kinds: Any) -> Any:
+    """The model or container inside `Annotated[...]` and `X | None`; None when it is of another kind."""
+    origin = get_origin(annotation)
+    plain = annotation if origin is None else origin
+    if isinstance(plain, type) and plain is not UnionType:
+        return annotation if issubclass(plain, kinds) else None
+    return next((found for part in get_args(annotation) if (found := _part_of(part, kinds)) is not None), None)

@@ -84,6 +84,7 @@ def test_a_pattern_without_match_is_an_error_with_the_near_miss(tmp_path: Path, 
 
 @pytest.mark.parametrize(("text", "said"), [
     ("[devices.a]\ntransprt = 'local'", "unknown key 'devices.a.transprt'. Did you mean 'transport'? Allowed here: "),
+    ("[devices.host]\ntransprt = 'local'", "Did you mean 'transport'? Allowed here: "),    # host is a field, too
     ("[defaults]\npyton = 'x'\n[devices.a]", "unknown key 'devices.a.pyton'. Did you mean 'python'?"),
     ("[devices.a]\ntransport = 'locl'", "unknown transport 'locl'"),
     ("[devices.a]\ngroups = ['hbu']", "unknown group 'hbu'"),
