@@ -10,6 +10,18 @@ from pathlib import Path
 import pytest
 
 from harness.agent_zip import build_agent
+from harness.config import (
+    ArrivalSpec,
+    CampaignSpec,
+    DeadlineSpec,
+    ExcludeSpec,
+    MatrixSpec,
+    PreflightSpec,
+    RateSpec,
+    TrialSpec,
+)
+from harness.fleet import DeviceSpec, FleetSpec, GroupSpec
+from harness.spec_file import Spec
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("device_agents", "workloads", "harness", "db", "reports")
@@ -188,6 +200,15 @@ def test_help_lists_every_verb() -> None:
     done = subprocess.run([edgefleet, "--help"], capture_output=True, text=True, timeout=60, check=True)
     for path in sources("harness/cli"):
         assert path.name.startswith("_") or re.search(rf"^\W+{path.stem}\b", done.stdout, re.MULTILINE), path.stem
+
+
+@pytest.mark.parametrize("model", [
+    CampaignSpec, MatrixSpec, TrialSpec, PreflightSpec, ExcludeSpec, ArrivalSpec, RateSpec, DeadlineSpec, FleetSpec,
+    DeviceSpec, GroupSpec], ids=lambda model: model.__name__)
+def test_every_key_of_campaign_and_fleet_is_documented(model: type[Spec]) -> None:
+    """Each key is named in code font or in an example of docs/campaigns.md."""
+    code = " ".join(commands_in(ROOT / "docs" / "campaigns.md"))
+    assert not [key for key in model.model_fields if key != "name" and not re.search(rf"\b{key}\b", code)]
 
 
 def test_constraints_pin_every_dependency() -> None:
