@@ -37,8 +37,8 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _unpacked(archive: str, home: str) -> List[str]:
-    """Where the agent lies unpacked below H; [] when it cannot. From there Python keeps compiled files, from a zip never:
-    that is most of a small board's start-up time."""
+    """Where the agent lies unpacked below H; [] when it cannot. There, unlike in a zip, Python keeps compiled files:
+    compiling is most of a small board's start-up time."""
     stat = os.stat(archive)
     folder = os.path.join(home, "code", "%x-%x" % (stat.st_size, int(stat.st_mtime * 1e6)))
     if not os.path.isdir(folder):

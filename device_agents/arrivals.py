@@ -77,7 +77,7 @@ def open_arrivals(arrival: Dict[str, Any], period_ms: Optional[float], trace: Lo
     if not period_ms or period_ms <= 0:
         raise UserError("%s arrivals need a rate; this order has period_ms = %r" % (kind, period_ms))
     offsets = {"periodic": _periodic, "poisson": _poisson, "trace": _follow}[kind](period_ms / 1e3, seed, trace)
-    due_times = (t0_ns + int(round(offset_s * 1e9)) for offset_s in offsets)
+    due_times = (t0_ns + round(offset_s * 1e9) for offset_s in offsets)
     return Arrivals(itertools.takewhile(lambda due_ns: due_ns < t_end_ns, due_times), t_end_ns, clock)
 
 

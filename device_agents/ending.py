@@ -31,7 +31,7 @@ def conclude(journal: Journal, work: Callable[[], Dict[str, Any]]) -> str:
     try:
         journal.close("done", **fields)
     except OSError as error:
-        print("the trial is done, but its journal's end could not be written: %s" % error, file=sys.stderr)
+        _say("the trial is done, but its journal's end could not be written: %s" % error)
         return "agent"
     return "done"
 
@@ -41,12 +41,19 @@ def _fail(journal: Journal, error: BaseException) -> str:
     message = str(error) or type(error).__name__
     if kind == "agent" and not isinstance(error, JournalBroken):
         message = "%s: %s" % (type(error).__name__, message)
-    print("failed (%s): %s\n%s" % (kind, message, text), file=sys.stderr)
     try:
         journal.close("failed", error=kind, message=message, traceback=text)
     except OSError as problem:
-        print("the journal's end could not be written either: %s" % problem, file=sys.stderr)
+        text += "the journal's end could not be written either: %s\n" % problem
+    _say("failed (%s): %s\n%s" % (kind, message, text))    # after close(), which gives its reserve of disk back
     return kind
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:                             # the disk that is full has stderr.log, too
+        pass
 
 
 def _kind(error: BaseException) -> str:

@@ -70,6 +70,6 @@ def run_and_exit(folder: TrialFolder, order: Order, claim: Claim) -> None:
     except BaseException:
         import traceback
         traceback.print_exc()
-    finally:
         sys.stderr.flush()
+    finally:
         os._exit(code)

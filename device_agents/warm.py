@@ -63,8 +63,8 @@ def stay(folder: TrialFolder, order: Order, claim: Claim, warm_s: float) -> None
     except BaseException:
         import traceback
         traceback.print_exc()
-    finally:
         sys.stderr.flush()
+    finally:
         os._exit(0)
 
 
