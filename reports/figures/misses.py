@@ -17,6 +17,7 @@ _COLUMNS = (
     Column("device", "device", numeric=False), Column("provenance", "provenance", numeric=False),
     Column("trace", "trace", numeric=False), Column("method", "method", numeric=False), cells.MISSES.column,
 )
+_ACROSS = 3                                     # panels side by side
 _HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "++++", "oooo")
 
 
@@ -33,21 +34,26 @@ def draw(query: Query) -> Drawing | Missing:
     table = Table(title, _COLUMNS, tuple(rows), (), found)
     devices = list(dict.fromkeys((str(row[0]), str(row[1])) for row in rows))
     bars = len({row[2] for row in rows}) * (len({row[3] for row in rows}) + 1)
+    across = min(_ACROSS, len(devices))
+    size_in = (across * min(5.0, max(2.6, 0.6 + 0.24 * bars)) + 0.4, 1.0 + 2.0 * -(-len(devices) // across))
     caption = ("Share of arrivals that missed their deadline: answered late, dropped late, or not served. Median over "
                "runs; whiskers: 95 % intervals over runs, where three or more are done.")
 
     def paint(figure: Figure, style: Style) -> None:
         _paint(figure, style, table, devices)
 
-    return Drawing(title, caption, table, paint, (min(11.0, max(4.6, 1.0 + 0.22 * bars)), 1.1 + 1.7 * len(devices)))
+    return Drawing(title, caption, table, paint, size_in)
 
 
 def _paint(figure: Figure, style: Style, table: Table, devices: Sequence[tuple[str, str]]) -> None:
     traces = sorted({str(row[2]) for row in table.rows})
     methods = sorted({str(row[3]) for row in table.rows})
     series, width = series_of(methods, style), 0.82 / len(methods)
-    axes = figure.subplots(len(devices), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
+    across = min(_ACROSS, len(devices))
+    axes = figure.subplots(-(-len(devices) // across), across, squeeze=False, sharey=True).ravel()
     handles = {}
+    for unused in axes[len(devices):]:
+        unused.set_visible(False)
     for panel, (device, provenance) in zip(axes, devices):
         panel.set_title(clean(f"{device} · {provenance}"))
         for row in table.rows:
@@ -62,10 +68,12 @@ def _paint(figure: Figure, style: Style, table: Table, devices: Sequence[tuple[s
                                fontsize=6, color=style.muted)
                 if value.low is not None and value.high is not None:
                     panel.vlines(place, value.low, value.high, color=style.ink, linewidth=0.9, zorder=5)
-        panel.set_ylabel("misses (%)")
+        panel.set_xticks(range(len(traces)), [clean(trace) for trace in traces])
+        panel.set_xlim(-0.5, len(traces) - 0.5)
         panel.grid(axis="x", visible=False)
     axes[0].set_ylim(0, max(1.0, 1.15 * max(_top(row[4]) for row in table.rows)))
-    axes[-1].set_xticks(range(len(traces)), [clean(trace) for trace in traces])
+    for panel in axes[::across]:
+        panel.set_ylabel("misses (%)")
     figure.legend([handles[name] for name in methods], [clean(name) for name in methods], loc="outside upper right",
                   ncols=min(4, len(methods)))
 

@@ -32,8 +32,8 @@ def draw(query: Query) -> Drawing | Missing:
     trial = _chosen(query)
     arrivals = _inference_rows(query, trial)
     start_ns = min((row[0] for row in arrivals), default=0)
-    rows = [(max(0.0, (row[0] - start_ns) / 1e9), *row[1:])
-            for row in sorted(_load_rows(query, trial) + arrivals, key=lambda row: (row[0], row[1]))]
+    rows = [((row[0] - start_ns) / 1e9, *row[1:]) for row in sorted(
+        _load_rows(query, trial, start_ns) + arrivals, key=lambda row: (row[0], row[1]))]
     if not any(row[1] == "response_ms" for row in rows):
         return Missing(f"trial {trial.id} served nothing")
     title = titled(f"One trial: {trial.label} on {trial.device} under {trial.trace}, run {trial.repeat + 1}",
@@ -56,15 +56,16 @@ def _chosen(query: Query) -> Row:
     return min((trial for trial in query.trials if trial.state == "done"), key=rank)
 
 
-def _load_rows(query: Query, trial: Row) -> list[tuple[Any, ...]]:
+def _load_rows(query: Query, trial: Row, start_ns: int) -> list[tuple[Any, ...]]:
     """(t_ns, what, value, ...): each report of the load generator holds for the span before it."""
     span_ns = {row.t_ns: int(row.value * 1e9) for row in query.measurements(trial, "span_s") if row.value is not None}
     rows: list[tuple[Any, ...]] = []
     for what in ("asked_cpu_pct", "achieved_cpu_pct", "co_cpu_pct"):
         for row in query.measurements(trial, what):
             if row.value is not None:
-                begin_ns = row.t_ns - (0 if what == "co_cpu_pct" else span_ns.get(row.t_ns, 0))
-                rows += [(at, what, float(row.value), _NOT_ONE, _NOT_ONE, "") for at in sorted({begin_ns, row.t_ns})]
+                begin_ns = max(start_ns, row.t_ns - (0 if what == "co_cpu_pct" else span_ns.get(row.t_ns, 0)))
+                rows += [(at, what, float(row.value), _NOT_ONE, _NOT_ONE, "") for at in sorted({begin_ns, row.t_ns})
+                         if row.t_ns > start_ns]
     return rows
 
 

@@ -28,5 +28,5 @@ def make(query: Query) -> Table:
                         if states[state])
     notes = [f"Of {len(query.trials)} trials: {counted}."]
     if states["failed"]:
-        notes.append("`edgefleet show TRIAL` tells a trial's story; `edgefleet run` tries failed trials again.")
+        notes.append("The command edgefleet show TRIAL tells a trial's story; edgefleet run tries failed trials again.")
     return Table("Failed and skipped trials", _COLUMNS, rows, tuple(notes))
