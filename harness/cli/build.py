@@ -22,6 +22,7 @@ ORDER = 30
 def build(
     campaign: Annotated[Path, typer.Argument(help="Campaign file (TOML).")],
     fleet: Annotated[Path | None, typer.Option(help=_output.FLEET_HELP)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help=_output.JSON_HELP)] = False,
 ) -> None:
     """Train, export and write the bundles of a campaign.
 
@@ -37,9 +38,16 @@ def build(
     resolved = resolve(campaign, fleet, home, ask="never")
     if build_missing(resolved, home):
         resolved = resolve(campaign, fleet, home, ask="never")
-    _output.table(("task", "model", "seed>", "branches>", "best accuracy>", "bundle", "folder"), [
-        (*key, len(folder.bundle.branches), f"{max(one.accuracy for one in folder.bundle.branches):.4f}",
-         folder.bundle.id[:12], folder.path) for key, folder in resolved.bundles.items()])
+    rows = [{"task": task, "model": model, "seed": seed, "bundle": folder.bundle.id, "folder": str(folder.path),
+             "branches": len(folder.bundle.branches), "methods": sorted(folder.policies),
+             "best_accuracy": max(one.accuracy for one in folder.bundle.branches)}
+            for (task, model, seed), folder in resolved.bundles.items()]
+    if as_json:
+        _output.data({"home": str(home.path), "bundles": rows})
+    else:
+        _output.table(("task", "model", "seed>", "branches>", "best accuracy>", "bundle", "folder"), [
+            (row["task"], row["model"], row["seed"], row["branches"], f"{row['best_accuracy']:.4f}",
+             row["bundle"][:12], row["folder"]) for row in rows])
 
 
 def build_missing(resolved: "Resolved", home: "Home") -> bool:
