@@ -24,6 +24,7 @@ from reports.query import Query, opened
 from reports.table import Missing, Table
 
 MANIFEST = "report.json"
+TEXT_WIDTH = 110                                # of the .txt files; what does not fit is in the CSV
 
 
 def build(database: Path, out: Path, campaign: str | None = None) -> list[Path]:
@@ -53,7 +54,7 @@ def render(query: Query) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for name, table in tables.items():
         texts = {"md": table_files.to_markdown(table), "csv": table_files.to_csv(table),
-                 "tex": table_files.to_latex(table, name), "txt": table_files.to_text(table)}
+                 "tex": table_files.to_latex(table, name), "txt": table_files.to_text(table, TEXT_WIDTH)}
         files.update({f"tables/{name}.{ending}": text.encode() for ending, text in texts.items()})
     for name, drawing in drawings.items():
         if isinstance(drawing, Drawing):

@@ -94,6 +94,12 @@ def series_of(names: Iterable[str], style: Style) -> dict[str, tuple[str, str]]:
             for place, name in enumerate(known)}
 
 
+def labelled(name: str, most: int = 24) -> str:
+    """A name for a title or legend: harmless, and cut in its middle where it is longer than `most` characters."""
+    text = clean(name)
+    return text if len(text) <= most else f"{text[:most - most // 3 - 1]}…{text[-(most // 3):]}"
+
+
 def _pinned(style: Style) -> dict[str, Any]:
     return {
         "font.family": "DejaVu Sans", "font.size": 8, "text.parse_math": False, "text.usetex": False,

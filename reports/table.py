@@ -5,6 +5,7 @@ cell says nothing. Numbers stay unrounded here; `shown` is the one place that ro
 (Markdown, CSV, LaTeX, plain text) and page/render.py (HTML).
 """
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from reports.stats import Estimate
@@ -24,8 +25,8 @@ Cell = str | int | float | Estimate | Missing
 class Column:
     """`key` names it in CSV and carries the unit's suffix; `title` and `unit` are for people.
 
-    `decimals` None: three significant digits. `detail` 0 is always shown, 1 and 2 are left out first where a terminal
-    is too narrow. `numeric` decides alignment and sorting.
+    `decimals` None: three significant digits. `detail` 0 is always shown; 3 (fine print: CSV and Markdown only, and the
+    page on request), then 2 and 1 are left out where a terminal is too narrow. `numeric` decides alignment and sorting.
     """
 
     key: str
@@ -80,9 +81,11 @@ class Table:
             found[-1][1].append(row)
         return found
 
-    def reasons(self) -> list[str]:
-        """Distinct reasons of missing cells, in the order in which they appear: the footnotes."""
-        return list(dict.fromkeys(cell.reason for row in self.rows for cell in row if isinstance(cell, Missing)))
+    def reasons(self, columns: Iterable[Column] | None = None) -> list[str]:
+        """Distinct reasons of missing cells of `columns` (default: all), as they appear: the footnotes."""
+        among = self.columns if columns is None else tuple(columns)
+        return list(dict.fromkeys(cell.reason for row in self.rows for column, cell in zip(self.columns, row)
+                                  if isinstance(cell, Missing) and column in among))
 
 
 def shown(number: float, decimals: int | None) -> str:

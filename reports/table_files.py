@@ -17,6 +17,7 @@ _LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}", "`": r"\textasciigrave{}",
     "–": "--", "—": "---", "µ": r"\textmu{}", "×": r"\texttimes{}", "±": r"\textpm{}", "°": r"\textdegree{}",
+    "[": "{[}", "]": "{]}", "*": "{*}",
     "≥": r"\ensuremath{\geq}", "≤": r"\ensuremath{\leq}", "·": r"\textperiodcentered{}", "-": "{-}",
 }
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>#|!~$&"})
@@ -87,10 +88,9 @@ def to_latex(table: Table, name: str) -> str:
     Group columns become a line over their rows, intervals a small line under them; columns of least importance are
     left to the CSV.
     """
-    columns = [column for column in table.columns if column.key not in table.group and column.detail < 2]
+    columns = [column for column in table.columns if column.key not in table.group and column.detail < 3]
     places = [table.columns.index(column) for column in columns]
-    reasons = list(dict.fromkeys(cell.reason for row in table.rows for place in places
-                                 if isinstance(cell := row[place], Missing)))
+    reasons = table.reasons(columns)
     lines = [r"\begin{table}", r"\centering\small", rf"\caption{{{_latex(table.title)}}}",
              rf"\label{{tab:{name.replace('_', '-')}}}",
              rf"\begin{{tabular}}{{@{{}}{''.join('r' if column.numeric else 'l' for column in columns)}@{{}}}}",
@@ -112,7 +112,7 @@ def to_latex(table: Table, name: str) -> str:
 
 
 def to_text(table: Table, width: int | None = None) -> str:
-    """For a terminal: a heading a block, columns aligned, no intervals. `width`: least important columns go first."""
+    """For a terminal: a heading a block, titles stacked by words, no intervals. `width`: least important columns go."""
     columns = [column for column in table.columns if column.key not in table.group]
     left_out: list[str] = []
     while width and _text_width(table, columns) > width and any(column.detail for column in columns):
@@ -121,10 +121,12 @@ def to_text(table: Table, width: int | None = None) -> str:
         columns.remove(gone)
         left_out.insert(0, gone.title)
     widths = [_column_width(table, column) for column in columns]
+    titles = [[*clean(column.title).split(), column.unit] for column in columns]
+    height = max(len(words) for words in titles)
     lines = [clean(table.title), ""]
-    lines += [_aligned([column.title for column in columns], columns, widths),
-              _aligned([column.unit for column in columns], columns, widths),
-              "  ".join("─" * size for size in widths)]
+    lines += [_aligned([words[line] if len(words) >= -line else "" for words in titles], columns, widths)
+              for line in range(-height, 0)]
+    lines.append("  ".join("─" * size for size in widths))
     for values, rows in table.blocks():
         if table.group:
             lines.append(clean(" · ".join(plain(value, None) for value in values)))
@@ -133,7 +135,9 @@ def to_text(table: Table, width: int | None = None) -> str:
             lines.append(_aligned([clean(text) for text in texts], columns, widths))
     if not table.rows:
         lines.append("No rows.")
-    lines += [""] + [clean(note) for note in table.notes] + [f"–: {clean(reason)}" for reason in table.reasons()]
+    lines += [""] + [clean(note) for note in table.notes] + [f"–: {clean(reason)}" for reason in table.reasons(columns)]
+    if any(isinstance(cell, Estimate) and cell.low is not None for row in table.rows for cell in row):
+        lines.append("Intervals are in the other formats.")
     if left_out:
         lines.append(f"Left out at this width: {', '.join(left_out)}.")
     return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
@@ -181,7 +185,7 @@ def _fields(cell: Cell, estimated: bool) -> list[str]:
 def _column_width(table: Table, column: Column) -> int:
     place = table.columns.index(column)
     texts = [clean(plain(row[place], column.decimals, interval=False)) for row in table.rows]
-    return max(_cells(text) for text in [column.title, column.unit, *texts])
+    return max(_cells(text) for text in [*clean(column.title).split(), column.unit, *texts])
 
 
 def _text_width(table: Table, columns: list[Column]) -> int:

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from reports import cells
-from reports.figure import Drawing, Style, series_of
+from reports.figure import Drawing, Style, labelled, series_of
 from reports.provenance import ordered, titled
 from reports.query import Query
 from reports.stats import Estimate
 from reports.table import Cell, Column, Missing, Table, shown
-from reports.table_files import clean
 
 PLACE = 20
 
@@ -55,7 +54,7 @@ def _paint(figure: Figure, style: Style, table: Table, devices: Sequence[tuple[s
     for unused in axes[len(devices):]:
         unused.set_visible(False)
     for panel, (device, provenance) in zip(axes, devices):
-        panel.set_title(clean(f"{device} · {provenance}"))
+        panel.set_title(f"{labelled(device)} · {provenance}")
         for row in table.rows:
             value = row[4]
             if row[0] == device and isinstance(value, Estimate):
@@ -68,13 +67,13 @@ def _paint(figure: Figure, style: Style, table: Table, devices: Sequence[tuple[s
                                fontsize=6, color=style.muted)
                 if value.low is not None and value.high is not None:
                     panel.vlines(place, value.low, value.high, color=style.ink, linewidth=0.9, zorder=5)
-        panel.set_xticks(range(len(traces)), [clean(trace) for trace in traces])
+        panel.set_xticks(range(len(traces)), [labelled(trace, 14) for trace in traces])
         panel.set_xlim(-0.5, len(traces) - 0.5)
         panel.grid(axis="x", visible=False)
     axes[0].set_ylim(0, max(1.0, 1.15 * max(_top(row[4]) for row in table.rows)))
     for panel in axes[::across]:
         panel.set_ylabel("misses (%)")
-    figure.legend([handles[name] for name in methods], [clean(name) for name in methods], loc="outside upper right",
+    figure.legend([handles[name] for name in methods], [labelled(name) for name in methods], loc="outside upper right",
                   ncols=min(4, len(methods)))
 
 

@@ -10,12 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports import cells
-from reports.figure import Drawing, Style, series_of
+from reports.figure import Drawing, Style, labelled, series_of
 from reports.provenance import ordered, titled
 from reports.query import Query
 from reports.stats import Estimate
 from reports.table import Cell, Column, Missing, Table
-from reports.table_files import clean
 
 PLACE = 10
 
@@ -91,7 +90,7 @@ def _paint(figure: Figure, style: Style, table: Table, names: Sequence[str], tra
             panel = axes[line][place]
             rows = [row for row in table.rows if (row[0], row[1]) == (name, trace)]
             provenance = next((str(row[2]) for row in rows if row[3] == "method"), "nothing done")
-            panel.set_title(clean(f"{name} · {trace} · {provenance}"))
+            panel.set_title(f"{labelled(name)} · {labelled(trace, 14)} · {provenance}")
             _branches(panel, style, [row for row in rows if row[3] == "branch"], handles)
             for row in rows:
                 if row[3] == "method":
@@ -102,7 +101,7 @@ def _paint(figure: Figure, style: Style, table: Table, names: Sequence[str], tra
         axes[line][0].set_ylabel("accuracy (%)")
     for panel in axes[-1]:
         panel.set_xlabel("latency median (ms)")
-    figure.legend(list(handles.values()), [clean(name) for name in handles], loc="outside upper right",
+    figure.legend(list(handles.values()), [labelled(name) for name in handles], loc="outside upper right",
                   ncols=min(len(handles), 3 if len(traces) < 3 else 6))
 
 

@@ -1,7 +1,7 @@
 """Timeline: one trial from start to end: load asked and achieved, the branch in place, response times and deadline.
 
-The trial is the one with most switches among the finished ones, measured before emulated before simulated, so that the
-same database always shows the same trial. Every inference is drawn; nothing is smoothed.
+The trial is the one with most switches among the finished measured ones, or else emulated, or else simulated, so that
+the same database always shows the same trial. Every inference is drawn; nothing is smoothed.
 """
 from collections.abc import Sequence
 from typing import Any
@@ -11,11 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from device_agents.wire import PROVENANCES
-from reports.figure import Drawing, Style
+from reports.figure import Drawing, Style, labelled
 from reports.provenance import titled
 from reports.query import Query, Row
 from reports.table import Cell, Column, Missing, Table
-from reports.table_files import clean
 
 PLACE = 30
 
@@ -51,8 +50,9 @@ def draw(query: Query) -> Drawing | Missing:
 
 
 def _chosen(query: Query) -> Row:
-    def rank(trial: Row) -> tuple[int, float]:
-        return PROVENANCES.index(trial.provenance), -(query.reading(trial, "switches").value or 0.0)
+    def rank(trial: Row) -> tuple[bool, int, float]:
+        switches = query.reading(trial, "switches").value or 0.0
+        return switches == 0.0, PROVENANCES.index(trial.provenance), -switches
     return min((trial for trial in query.trials if trial.state == "done"), key=rank)
 
 
@@ -119,7 +119,7 @@ def _paint_branches(axes: Axes, style: Style, table: Table, order: Sequence[str]
     axes.step(places[0], places[1], where="post", color=style.muted, linewidth=0.6, alpha=0.6, zorder=1)
     axes.scatter(places[0], places[1], s=5, color=style.series[0], linewidths=0, zorder=2,
                  rasterized=len(points) > _RASTERISE_FROM)
-    axes.set_yticks(range(len(used)), [clean(name) for name in used])
+    axes.set_yticks(range(len(used)), [labelled(name, 16) for name in used])
     axes.set_ylim(-0.6, len(used) - 0.4)
     axes.set_ylabel("branch")
 

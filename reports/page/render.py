@@ -93,13 +93,13 @@ def _table_view(table: Table) -> dict[str, Any]:
     title, worth = _split(table.title)
     return {"title": title, "worth": worth, "columns": [table.columns[place] for place in visible], "blocks": blocks,
             "notes": table.notes, "reasons": list(enumerate(reasons, start=1)), "grouped": bool(table.group),
-            "count": len(table.rows), "detailed": any(column.detail > 1 for column in table.columns)}
+            "count": len(table.rows), "detailed": any(column.detail > 2 for column in table.columns)}
 
 
 def _cell_view(cell: Cell, column: Column, reasons: list[str]) -> dict[str, Any]:
     view: dict[str, Any] = {"numeric": column.numeric, "text": plain(cell, column.decimals, interval=False),
                             "interval": "", "note": 0, "reason": "", "sort": "", "key": column.key,
-                            "detail": column.detail > 1}
+                            "detail": column.detail > 2}
     if isinstance(cell, Missing):
         view.update(note=reasons.index(cell.reason) + 1, reason=cell.reason)
     elif isinstance(cell, Estimate):

@@ -10,7 +10,7 @@ _FACTS = (
     Column("bundle", "bundle", numeric=False), Column("branch", "branch", numeric=False),
     Column("kind", "kind", numeric=False), Column("validation_accuracy_pct", "validation accuracy", "%", 1),
     Column("mmacs", "MACs", "million", 2), Column("params_k", "parameters", "thousand", 1),
-    Column("size_kib", "size", "KiB", 0, detail=1), Column("precision", "precision", numeric=False, detail=2),
+    Column("size_kib", "size", "KiB", 0, detail=1), Column("precision", "precision", numeric=False, detail=3),
 )
 
 

@@ -13,8 +13,8 @@ _COLUMNS = (
     Column("transport", "transport", numeric=False), Column("device_class", "class", numeric=False, detail=1),
     Column("slowdown", "slowdown", "×", 2), Column("machine", "machine", numeric=False),
     Column("cores", "cores", "", 0), Column("mem_total_mb", "memory", "MiB", 0),
-    Column("kernel", "kernel", numeric=False, detail=2), Column("python", "python", numeric=False, detail=1),
-    Column("runtimes", "runtimes", numeric=False, detail=1), Column("energy", "energy meters", numeric=False, detail=2),
+    Column("kernel", "kernel", numeric=False, detail=3), Column("python", "python", numeric=False, detail=1),
+    Column("runtimes", "runtimes", numeric=False, detail=1), Column("energy", "energy meters", numeric=False, detail=3),
 )
 _PROBED = ("machine", "cores", "mem_total_mb", "kernel", "python")
 

@@ -18,9 +18,9 @@ FOLDED = False
 METRICS = (cells.ACCURACY, cells.ON_TIME, cells.LATENCY, cells.LATENCY_P95, cells.RESPONSE_P95, cells.MISSES)
 RUNNING = (cells.MEMORY, cells.SWITCHES, cells.DECIDE, cells.DECIDE_P99, cells.FEASIBLE)
 _MODELLED = Column("energy_modelled_mj", "modelled energy", "mJ", detail=2)
-_SOURCE = Column("energy_source", "energy source", numeric=False, detail=1)
+_SOURCE = Column("energy_source", "energy source", numeric=False, detail=2)
 _ENDS = (Column("runs", "runs", "", 0, about="finished runs, the unit of statistics"),
-         Column("planned", "planned", "", 0, detail=2))
+         Column("planned", "planned", "", 0, detail=3))
 
 
 def make(query: Query) -> Table:
@@ -84,7 +84,7 @@ def _text(value: Any) -> Cell:
 
 def _notes(query: Query, modelled: bool) -> tuple[str, ...]:
     done = sum(trial.state == "done" for trial in query.trials)
-    notes = ["Medians over runs; in brackets the 95 % interval over runs, where there are at least three.",
+    notes = ["Medians over runs, with 95 % intervals over runs where there are at least three.",
              "On-time accuracy: right and within the deadline, over all arrivals. Latency: inference alone. "
              "Misses: arrivals answered late or not at all."]
     if done < len(query.trials):
