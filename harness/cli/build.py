@@ -38,16 +38,16 @@ def build(
     resolved = resolve(campaign, fleet, home, ask="never")
     if build_missing(resolved, home):
         resolved = resolve(campaign, fleet, home, ask="never")
-    rows = [{"task": task, "model": model, "seed": seed, "bundle": folder.bundle.id, "folder": str(folder.path),
-             "branches": len(folder.bundle.branches), "methods": sorted(folder.policies),
-             "best_accuracy": max(one.accuracy for one in folder.bundle.branches)}
-            for (task, model, seed), folder in resolved.bundles.items()]
+    found = resolved.bundles.items()
     if as_json:
-        _output.data({"home": str(home.path), "bundles": rows})
+        _output.data({"home": str(home.path), "bundles": [
+            {"task": task, "model": model, "seed": seed, "bundle": one.bundle.id, "folder": str(one.path),
+             "branches": [branch._asdict() for branch in one.bundle.branches], "methods": sorted(one.policies)}
+            for (task, model, seed), one in found]})
     else:
         _output.table(("task", "model", "seed>", "branches>", "best accuracy>", "bundle", "folder"), [
-            (row["task"], row["model"], row["seed"], row["branches"], f"{row['best_accuracy']:.4f}",
-             row["bundle"][:12], row["folder"]) for row in rows])
+            (*key, len(one.bundle.branches), f"{max(branch.accuracy for branch in one.bundle.branches):.4f}",
+             one.bundle.id[:12], one.path) for key, one in found])
 
 
 def build_missing(resolved: "Resolved", home: "Home") -> bool:
