@@ -33,10 +33,9 @@ def folded(net: nn.Module) -> nn.Module:
     for parent in net.modules():
         if isinstance(parent, nn.Sequential):
             for index in range(len(parent) - 1):
-                if isinstance(parent[index + 1], nn.BatchNorm2d):
-                    parent[index] = _fused(parent[index], parent[index + 1])
-                    if not _ends_in_norm(parent[index]):
-                        parent[index + 1] = nn.Identity()
+                before, norm = parent[index], parent[index + 1]
+                if isinstance(norm, nn.BatchNorm2d) and isinstance(before, nn.Conv2d | Concat):
+                    parent[index], parent[index + 1] = _fused(before, norm), nn.Identity()
     return net
 
 
@@ -90,18 +89,11 @@ def session_of(data: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-def _fused(before: nn.Module, norm: nn.BatchNorm2d) -> nn.Module:
+def _fused(before: nn.Conv2d | Concat, norm: nn.BatchNorm2d) -> nn.Module:
     """`before` and `norm` in one: a convolution, or parallel convolutions with their part of the norm each."""
     if isinstance(before, nn.Conv2d):
         return fuse_conv_bn_eval(before, norm)
-    if isinstance(before, Concat):
-        parts = [fuse_conv_bn_eval(conv, part) for conv, part in _parts(before, norm)]
-        return Concat(*parts)
-    return nn.Sequential(before, norm)           # nothing to fold into: both stay
-
-
-def _ends_in_norm(module: nn.Module) -> bool:
-    return isinstance(module, nn.Sequential) and isinstance(module[-1], nn.BatchNorm2d)
+    return Concat(*(fuse_conv_bn_eval(conv, part) for conv, part in _parts(before, norm)))
 
 
 def _parts(concat: Concat, norm: nn.BatchNorm2d) -> Iterator[tuple[nn.Conv2d, nn.BatchNorm2d]]:

@@ -1,7 +1,7 @@
 """Task digits: 1,797 real handwritten digits (8x8, 0..16), shipped with scikit-learn, upscaled to 1x32x32.
 
 Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998 (the test part, which
-scikit-learn holds). Splits are stratified by class with a fixed seed: 1,257 train, 180 validation, 360 test.
+scikit-learn holds). Splits are stratified by class with a fixed seed: 1,077 train, 360 validation, 360 test.
 Needs no download. Used by build.py; refuses a data file that is not the known one.
 """
 import hashlib
@@ -62,6 +62,6 @@ def _upscaled(pixels: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]") -> Floa
 
 def _splits(x: Floats, y: Labels) -> Dataset:
     test, rest = stratified(y, 360, SPLIT_SEED)
-    val_at, train_at = stratified(y[rest], 180, SPLIT_SEED + 1)
+    val_at, train_at = stratified(y[rest], 360, SPLIT_SEED + 1)
     val, train = rest[val_at], rest[train_at]
     return Dataset(Split(x[train], y[train]), Split(x[val], y[val]), Split(x[test], y[test]))

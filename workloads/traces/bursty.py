@@ -1,13 +1,13 @@
 """Trace bursty: silence and bursts of CPU load on nearly all cores take turns, each of a random length.
 
-A window holds about five bursts whatever its length, on for half of it in the mean; lengths and heights come from
+A window holds about four bursts whatever its length, on for half of it in the mean; lengths and heights come from
 the seed.
 """
 import random
 
 from device_agents.wire import LoadTrace
 
-BURSTS = 5
+BURSTS = 4
 
 
 def generate(duration_s: float, seed: int) -> LoadTrace:

@@ -1,0 +1,92 @@
+"""Export: BatchNorm folded, the same bytes from two folders, old runtimes can read it, differences are refused."""
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from device_agents.seams import UserError
+from workloads.export import IR_VERSION, OPSET, check_same, folded, to_onnx
+from workloads.models.operators import OPERATORS
+from workloads.models.resnet_digits import ResnetDigits
+
+torch.set_num_threads(1)                        # tiny networks: a second thread only waits
+SHAPE = (1, 16, 16)
+EXPORT = """
+import sys, torch
+from workloads.export import to_onnx
+from workloads.models.resnet_digits import ResnetDigits
+torch.manual_seed(3)
+net = ResnetDigits().build((1, 16, 16), 10)
+sys.stdout.buffer.write(to_onnx(net.extract(net.specs[5]), (1, 16, 16)))
+"""
+
+
+def shaken(net: nn.Module) -> nn.Module:
+    """`net` in eval mode with BatchNorm statistics that matter."""
+    for norm in net.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_mean.data.normal_()
+            norm.running_var.data.uniform_(0.5, 2.0)
+    return net.eval()
+
+
+@pytest.mark.parametrize("name", sorted(OPERATORS))
+def test_folding_keeps_the_outputs_and_leaves_no_norm(name: str) -> None:
+    torch.manual_seed(1)
+    net = shaken(nn.Sequential(OPERATORS[name](6, 8), nn.Flatten()))
+    plain = folded(net)
+    x = torch.randn(2, 6, 8, 8)
+    assert torch.allclose(plain(x), net(x), atol=1e-5)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in plain.modules())
+
+
+def test_a_norm_with_nothing_to_fold_into_survives() -> None:
+    net = shaken(nn.Sequential(nn.MaxPool2d(1), nn.BatchNorm2d(3)))
+    x = torch.randn(2, 3, 4, 4)
+    assert torch.allclose(folded(net)(x), net(x), atol=1e-6)
+
+
+def test_same_bytes_from_two_folders(tmp_path: Path) -> None:
+    """Two processes that stand in, and import from, different folders."""
+    root = Path(__file__).resolve().parents[2]
+    running = []
+    for name in ("one", "another/and deeper"):
+        place = tmp_path / name
+        for room in ("workloads", "device_agents"):
+            shutil.copytree(root / room, place / room, ignore=shutil.ignore_patterns("__pycache__"))
+        running.append(subprocess.Popen([sys.executable, "-W", "ignore", "-c", EXPORT], cwd=place,
+                                        stdout=subprocess.PIPE, env={"PYTHONPATH": str(place)}))
+    one, other = (process.communicate(timeout=200)[0] for process in running)
+    assert one == other
+    assert len(one) > 10_000
+
+
+def test_old_runtimes_can_read_it_and_nothing_tells_where_it_was_made() -> None:
+    torch.manual_seed(2)
+    net = ResnetDigits().build(SHAPE, 10)
+    data = to_onnx(net.extract(net.specs[0]), SHAPE)
+    model = onnx.load_model_from_string(data)
+    assert model.ir_version <= IR_VERSION
+    assert [(one.domain, one.version) for one in model.opset_import] == [("", OPSET)]
+    assert not any(node.doc_string for node in model.graph.node)
+    assert not any(node.op_type == "BatchNormalization" for node in model.graph.node)
+    assert str(Path.cwd()).encode() not in data
+
+
+def test_a_file_that_differs_is_refused() -> None:
+    torch.manual_seed(2)
+    net = ResnetDigits().build(SHAPE, 10)
+    plain = net.extract(net.specs[1]).eval()
+    samples = np.random.default_rng(0).standard_normal((2, *SHAPE)).astype(np.float32)
+    data = to_onnx(plain, SHAPE)
+    assert check_same(data, plain, samples, "exit2") <= 1e-4
+    with torch.no_grad():
+        plain[-1].bias[0] += 0.1
+    with pytest.raises(UserError, match="exit2"):
+        check_same(data, plain, samples, "exit2")
