@@ -16,11 +16,16 @@ def help_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return capsys.readouterr().out
 
 
+def listed(text: str) -> list[str]:
+    """The verbs under "Commands:", in order."""
+    return re.findall(r"^  ([a-z]+) {2,}\S", text.partition("Commands:")[2], re.MULTILINE)
+
+
 def test_verbs_come_in_workflow_order(capsys: pytest.CaptureFixture[str]) -> None:
-    listed = re.findall(r"^  ([a-z]+) {2,}\S", help_of(capsys).partition("Commands:")[2], re.MULTILINE)
-    assert sorted(listed) == VERBS
+    verbs = listed(help_of(capsys))
+    assert sorted(verbs) == VERBS
     workflow = ["doctor", "build", "plan", "run", "status", "show", "report"]
-    assert [verb for verb in listed if verb in workflow] == workflow
+    assert [verb for verb in verbs if verb in workflow] == workflow
 
 
 def test_the_summary_of_a_verb_fits_its_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,8 +34,11 @@ def test_the_summary_of_a_verb_fits_its_line(capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_answers_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A group of verbs, such as `lab`, has them under each of its own."""
     text = help_of(capsys, verb)
-    assert re.search(rf"Examples:\n +edgefleet {verb}\b", text)
+    below = [f"{verb} {name}" for name in listed(text)] or [verb]
+    for words in below:
+        assert re.search(rf"Examples:\n +(sudo )?edgefleet {words}\b", help_of(capsys, *words.split())), words
 
 
 def test_no_words_at_all_give_the_help(capsys: pytest.CaptureFixture[str]) -> None:
