@@ -25,9 +25,9 @@ class DeviceSpec(Spec):
     """One device, as the file states it. `home` is the agent's folder on the device, None for the transport's own.
 
     `ssh_config` is a file to read instead of ~/.ssh/config; `env` is set for every command on the device (adb: names
-    that begin with ADB_ or ANDROID_, and HOME, are the adb program's). `slowdown` > 1 makes an emulated device of a real
-    one; `simulate` (stated costs and so on) belongs to the transport `simulated`; `warm_s` keeps a warm parent for so
-    many seconds without work, 0 starts every agent cold.
+    that begin with ADB_ or ANDROID_, and HOME, are the adb program's). `slowdown` > 1 makes an emulated device of a
+    real one; `simulate` (stated costs and so on) belongs to the transport `simulated`; `warm_s` keeps a warm parent for
+    so many seconds without work, 0 starts every agent cold.
     """
 
     name: Name

@@ -10,92 +10,49 @@ import random
 import select
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import paramiko
 
-from harness.cable import shell
-from harness.cable.arrival import arriving
-from harness.cable.push_stream import Stream, failure
+from harness.cable.shell_device import ShellDevice, Sink
 from harness.cable.ssh_login import Connection, connect, login_of
 from harness.errors import ConfigError, DeviceUnreachable
 from harness.fleet import DeviceSpec
-from harness.seams import Completed
 
 PROOF_S = 10.0                                  # a live connection opens a channel in less
-STALL_S = 30.0                                  # a transfer of which no byte has moved for so long is dead
 CHUNK_B = 1 << 17
 STDERR_KEPT_B = 1 << 20                         # the tail of it: a device that floods stderr costs no memory
-STDOUT_MAX_B = 1 << 28
 FAREWELL_S = 1.0
-NOT_FOUND = (126, 127)
 
 
-class SshTransport:
+class SshTransport(ShellDevice):
     """Not shared between threads. `home` is not used: ssh's own files are the user's."""
 
     def __init__(self, spec: DeviceSpec, home: Path) -> None:  # noqa: ARG002  the seam's constructor
-        self._name, self._environment = spec.name, dict(spec.env)
+        super().__init__(spec.name, spec.python or "python3", dict(spec.env))
+        self.agent_home = spec.home or "~/.edgefleet-agent"
         self._login = login_of(spec)
         self._connection: Connection | None = None
-        self._has_python = True
-        self.agent_home = spec.home or "~/.edgefleet-agent"
-        self.python = spec.python or "python3"
-
-    def run(self, argv: Sequence[str], deadline_s: float, stdin: bytes = b"") -> Completed:
-        output: list[bytes] = []
-        size_b = 0
-
-        def keep(chunk: bytes) -> None:
-            nonlocal size_b
-            size_b += len(chunk)
-            if size_b > STDOUT_MAX_B:
-                raise DeviceUnreachable(f"{self._name}: {argv[0]} printed more than {STDOUT_MAX_B >> 20} MiB; stopped")
-            output.append(chunk)
-
-        code, stderr = self._exec(shell.line(argv, self._environment), deadline_s, [stdin] if stdin else [], keep)
-        return Completed(code, b"".join(output), stderr)
-
-    def push(self, files: Sequence[tuple[Path, str]], deadline_s: float) -> None:
-        if not files:
-            return
-        give_up = time.monotonic() + deadline_s
-        if self._has_python:
-            stream = Stream.with_python(self.python, files)
-            code, stderr = self._exec(stream.command, deadline_s, stream.python_blocks(), _ignore, STALL_S)
-            self._has_python = code not in NOT_FOUND
-        if not self._has_python:
-            stream = Stream.with_tar(files)
-            code, stderr = self._exec(stream.command, give_up - time.monotonic(), stream.tar_blocks(), _ignore, STALL_S)
-        if code:
-            raise failure(self._name, code, stderr)
-
-    def pull(self, source: str, destination: Path, deadline_s: float) -> None:
-        with arriving(destination) as save:
-            code, stderr = self._exec(shell.line(["cat", source], {}), deadline_s, [], save, STALL_S)
-            if code:
-                words = stderr.decode("utf-8", "replace").strip()
-                raise DeviceUnreachable(f"{self._name}: cannot read {source}: {words}")
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
-    def _exec(self, command: str, deadline_s: float, source: Iterable[bytes], sink: Callable[[bytes], object],
-              stall_s: float | None = None) -> tuple[int, bytes]:
-        """(exit status, tail of stderr). Raises DeviceUnreachable at the deadline, on a stall, for a lost channel."""
+    def execute(self, line: str, deadline_s: float, source: Iterable[bytes], sink: Sink,
+                stall_s: float | None) -> tuple[int, bytes]:
+        """See ShellDevice. An exit status of -1 or none at all is a lost channel, never success."""
         give_up = time.monotonic() + deadline_s
         channel = self._channel(give_up)
         try:
             with self._cut_at(give_up):
-                channel.exec_command(command)
+                channel.exec_command(line)
             return _Exchange(channel, source, sink).run(give_up, stall_s)
         except (_Silent, _Lost, EOFError, OSError, paramiko.SSHException) as error:
             if not isinstance(error, _Silent):  # a deadline's expiry says nothing of the connection: the next call asks
                 self.close()
-            raise DeviceUnreachable(f"{self._name}: {_what(error, deadline_s, stall_s)}. What was started there may "
+            raise DeviceUnreachable(f"{self.name}: {_what(error, deadline_s, stall_s)}. What was started there may "
                                     "still run.") from None
         finally:
             channel.close()
@@ -106,9 +63,9 @@ class SshTransport:
         while True:
             left_s = give_up - time.monotonic()
             if left_s <= 0:
-                raise DeviceUnreachable(f"{self._name}: no session in time; its sshd may allow too few (MaxSessions)")
+                raise DeviceUnreachable(f"{self.name}: no session in time; its sshd may allow too few (MaxSessions)")
             if self._connection is None:
-                self._connection, proven = connect(self._login, self._name, left_s), True
+                self._connection, proven = connect(self._login, self.name, left_s), True
             try:
                 return self._connection.transport.open_session(timeout=min(PROOF_S, left_s))
             except paramiko.ChannelException:   # alive, but it has as many sessions as it allows
@@ -117,7 +74,7 @@ class SshTransport:
             except (EOFError, OSError, paramiko.SSHException) as error:
                 self.close()
                 if proven:
-                    raise DeviceUnreachable(f"{self._name}: connected, then silent ({error})") from None
+                    raise DeviceUnreachable(f"{self.name}: connected, then silent ({error})") from None
 
     @contextlib.contextmanager
     def _cut_at(self, give_up: float) -> Iterator[None]:
@@ -146,7 +103,7 @@ class _Lost(Exception):
 class _Exchange:
     """Feeds one command's stdin from a thread and drains both its outputs, whatever it floods."""
 
-    def __init__(self, channel: paramiko.Channel, source: Iterable[bytes], sink: Callable[[bytes], object]) -> None:
+    def __init__(self, channel: paramiko.Channel, source: Iterable[bytes], sink: Sink) -> None:
         self._channel, self._source, self._sink = channel, source, sink
         self._moved = 0
         self._trouble: ConfigError | None = None
@@ -228,7 +185,3 @@ def _what(error: Exception, deadline_s: float, stall_s: float | None) -> str:
     if isinstance(error, _Silent):
         return f"nothing moved for {stall_s:.0f} s" if error.stalled else f"no end within {deadline_s:.0f} s"
     return "the connection was lost"
-
-
-def _ignore(_chunk: bytes) -> None:
-    """A receiving end says nothing on stdout."""
