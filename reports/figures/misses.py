@@ -1,5 +1,5 @@
 """Misses: the share of arrivals that each method answered late or not at all, a panel a device, a group a trace."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
@@ -39,15 +39,16 @@ def draw(query: Query) -> Drawing | Missing:
                "runs; whiskers: 95 % intervals over runs, where three or more are done.")
 
     def paint(figure: Figure, style: Style) -> None:
-        _paint(figure, style, table, devices)
+        _paint(figure, style, table, devices, series_of((trial.label for trial in query.trials), style))
 
     return Drawing(title, caption, table, paint, size_in)
 
 
-def _paint(figure: Figure, style: Style, table: Table, devices: Sequence[tuple[str, str]]) -> None:
+def _paint(figure: Figure, style: Style, table: Table, devices: Sequence[tuple[str, str]],
+           series: Mapping[str, tuple[str, str]]) -> None:
     traces = sorted({str(row[2]) for row in table.rows})
     methods = sorted({str(row[3]) for row in table.rows})
-    series, width = series_of(methods, style), 0.82 / len(methods)
+    width = 0.82 / len(methods)
     across = min(_ACROSS, len(devices))
     axes = figure.subplots(-(-len(devices) // across), across, squeeze=False, sharey=True).ravel()
     handles = {}
@@ -59,7 +60,7 @@ def _paint(figure: Figure, style: Style, table: Table, devices: Sequence[tuple[s
             value = row[4]
             if row[0] == device and isinstance(value, Estimate):
                 place = traces.index(str(row[2])) + (methods.index(str(row[3])) - (len(methods) - 1) / 2) * width
-                colour, hatch = series[str(row[3])][0], _HATCHES[methods.index(str(row[3])) % len(_HATCHES)]
+                colour, hatch = series[str(row[3])][0], _HATCHES[list(series).index(str(row[3])) % len(_HATCHES)]
                 handles[str(row[3])] = panel.bar(place, value.value, width * 0.88, color=colour, hatch=hatch,
                                                  edgecolor=style.hatch, linewidth=0)
                 top = value.value if value.high is None else value.high

@@ -3,7 +3,7 @@
 Devices never share a panel, so no provenance is drawn over another. Branches lie at their idle latency and validation
 accuracy, methods at what their runs got.
 """
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -40,7 +40,7 @@ def draw(query: Query) -> Drawing | Missing:
                "validation accuracy, the line their Pareto front. Dashed: the deadline.")
 
     def paint(figure: Figure, style: Style) -> None:
-        _paint(figure, style, table, names, traces)
+        _paint(figure, style, table, names, traces, series_of((trial.label for trial in query.trials), style))
 
     return Drawing(title, caption, table, paint, (max(5.2, 0.6 + 3.1 * len(traces)), 1.2 + 2.4 * len(names)))
 
@@ -81,9 +81,9 @@ def _method_rows(query: Query) -> list[tuple[Cell, ...]]:
     return rows
 
 
-def _paint(figure: Figure, style: Style, table: Table, names: Sequence[str], traces: Sequence[str]) -> None:
+def _paint(figure: Figure, style: Style, table: Table, names: Sequence[str], traces: Sequence[str],
+           series: Mapping[str, tuple[str, str]]) -> None:
     axes = figure.subplots(len(names), len(traces), squeeze=False, sharey=True, sharex="row")
-    series = series_of((str(row[4]) for row in table.rows if row[3] == "method"), style)
     handles: dict[str, Artist] = {}
     for line, name in enumerate(names):
         for place, trace in enumerate(traces):

@@ -39,7 +39,8 @@ def draw(query: Query) -> Drawing | Missing:
                    [trial.provenance], [trial.processor])
     table = Table(title, _COLUMNS, tuple(rows), (), (trial.provenance,))
     order = [branch.id for branch in reversed(query.branches[trial.bundle])]
-    caption = (f"Trial {trial.id[:12]}, the one with most switches. Top: co-running load on all cores, asked and "
+    why = "the one with most switches" if query.reading(trial, "switches").value else "the first, as none switched"
+    caption = (f"Trial {trial.id[:12]}, {why}. Top: co-running load on all cores, asked and "
                "achieved, and what the agent sensed. Middle: the branch of every inference, cheapest below. Bottom: "
                "response time of every arrival; crosses missed the deadline, ticks above the axis were dropped late.")
 

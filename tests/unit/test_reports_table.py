@@ -76,7 +76,7 @@ def test_latex_is_escaped_and_balanced() -> None:
     assert r"\textbackslash{}cmd \textasciitilde{}" in text
     assert "U+65E5U+672C" in text
     bracket = to_latex(table(("board", "[1cm] *", 1.0, 5, 1)), "x")
-    assert r"{[}1cm{]} {*} & 1.00" in bracket       # a row that began with [ or * would be read as an option of the line break
+    assert r"{[}1cm{]} {*} & 1.00" in bracket   # else an option of the line break
     for special in ("#", "%", "$", "_"):
         assert re.search(rf"(?<!\\){re.escape(special)}", body) is None, special
     assert "^2" not in body
