@@ -1,19 +1,21 @@
 """What holds at a moment of the trial: the Context that an adapter sees, with the trace's scripted columns in force.
 
-The loop asks once an inference. Scripted columns (battery_pct, deadline_ms, deadline_x, accuracy_floor) override what
-is sensed or ordered; the trace itself never reaches the adapter. Time in the trace only goes forward, so each column
-is a cursor, not a search. Gives what LoadTrace.at gives.
+The loop asks once an inference, so this is a hot path: sensed values are put in place once a sampler's tick, scripted
+ones (battery_pct, deadline_ms, deadline_x, accuracy_floor, which override what is sensed or ordered) when they change.
+Time in the trace only goes forward. Gives what LoadTrace.at gives; the trace itself never reaches the adapter.
 """
 import bisect
 from typing import Any, Dict, List, Optional, Tuple
 
 from device_agents.wire import Context, LoadTrace, Order
 
-_FIELDS = frozenset(Context._fields)
+_NEVER_S = float("inf")
+_FIRST, _LAST = Context._fields.index("t_ns") + 1, Context._fields.index("queue_len")
+_SENSED = Context._fields[_FIRST:_LAST]         # the fields that sensors fill
 
 
 class Column:
-    """One column of a trace, read at times that never go back."""
+    """One column of a trace, read at times that never go back. `next_s` = when its value may change."""
 
     def __init__(self, trace: LoadTrace, name: str) -> None:
         self._steps: List[Tuple[float, Optional[float]]] = []
@@ -25,11 +27,13 @@ class Column:
                 self._steps.append((row[0], row[index]))
         self._next = 0
         self._value: Optional[float] = None
+        self.next_s = self._steps[0][0] if self._steps else _NEVER_S
 
     def at(self, t_s: float) -> Optional[float]:
-        while self._next < len(self._steps) and self._steps[self._next][0] <= t_s:
+        while self.next_s <= t_s:
             self._value = self._steps[self._next][1]
             self._next += 1
+            self.next_s = self._steps[self._next][0] if self._next < len(self._steps) else _NEVER_S
         return self._value
 
 
@@ -37,36 +41,42 @@ class Conditions:
     """Contexts of one window that starts at `t0_ns`."""
 
     def __init__(self, order: Order, t0_ns: int) -> None:
-        trial = order.trial
+        trace = order.trial.trace
         self._order, self._t0_ns = order, t0_ns
-        self._battery_pct = Column(trial.trace, "battery_pct")
-        self._deadline_ms = Column(trial.trace, "deadline_ms")
-        self._deadline_x = Column(trial.trace, "deadline_x")
-        self._floor = Column(trial.trace, "accuracy_floor")
+        self._columns = {name: Column(trace, name)
+                         for name in ("battery_pct", "deadline_ms", "deadline_x", "accuracy_floor")}
         self._idle_ms = sorted(cost.latency_ms for cost in order.costs)
+        self._sensed: Dict[str, Any] = {}
+        self._advance(-_NEVER_S)
 
     def context(self, now_ns: int, due_ns: int, sensed: Dict[str, Any], queue_len: int,
                 latency_ms: Optional[float]) -> Context:
-        """`sensed` = newest sensor values by Context field; other names are ignored."""
-        t_s = (now_ns - self._t0_ns) / 1e9
-        values = {name: sensed[name] for name in sensed if name in _FIELDS}
-        battery_pct, floor = self._battery_pct.at(t_s), self._floor.at(t_s)
-        if battery_pct is not None:
-            values["battery_pct"] = battery_pct
-        values["accuracy_floor"] = self._order.trial.accuracy_floor if floor is None else floor
-        values["deadline_ms"] = self._deadline(t_s)
-        values["queue_len"], values["queue_ms"] = queue_len, (now_ns - due_ns) / 1e6
-        values["latency_ms"] = latency_ms
-        return Context(now_ns, **values)
+        """`sensed` = newest sensor values by Context field, a new dict when they change; other names are ignored."""
+        if now_ns >= self._next_ns:
+            self._advance((now_ns - self._t0_ns) / 1e9)
+        if sensed is not self._sensed:
+            self._sense(sensed)
+        return Context._make((now_ns, *self._middle, queue_len, latency_ms, self._deadline_ms, self._floor,
+                              (now_ns - due_ns) / 1e6))
 
     def feasible(self, deadline_ms: Optional[float]) -> int:
         """How many branches' idle cost fits the deadline; all of them without one."""
         return len(self._idle_ms) if deadline_ms is None else bisect.bisect_right(self._idle_ms, deadline_ms)
 
-    def _deadline(self, t_s: float) -> Optional[float]:
-        deadline_ms, factor = self._deadline_ms.at(t_s), self._deadline_x.at(t_s)
-        if deadline_ms is None:
-            deadline_ms = self._order.deadline_ms
-        if deadline_ms is None or factor is None:
-            return deadline_ms
-        return deadline_ms * factor
+    def _sense(self, sensed: Dict[str, Any]) -> None:
+        self._sensed = sensed
+        values = dict(sensed) if self._battery_pct is None else dict(sensed, battery_pct=self._battery_pct)
+        self._middle = tuple(values.get(name) for name in _SENSED)
+
+    def _advance(self, t_s: float) -> None:
+        """Put the scripted values of `t_s` in force, until the next of them changes."""
+        values = {name: column.at(t_s) for name, column in self._columns.items()}
+        next_s = min(column.next_s for column in self._columns.values())
+        self._next_ns = _NEVER_S if next_s == _NEVER_S else self._t0_ns + next_s * 1e9
+        floor, deadline_ms, factor = values["accuracy_floor"], values["deadline_ms"], values["deadline_x"]
+        self._floor = self._order.trial.accuracy_floor if floor is None else floor
+        self._deadline_ms = self._order.deadline_ms if deadline_ms is None else deadline_ms
+        if self._deadline_ms is not None and factor is not None:
+            self._deadline_ms *= factor
+        self._battery_pct = values["battery_pct"]
+        self._sense(self._sensed)

@@ -91,14 +91,15 @@ def adapt(parts: Parts, decision: Decision, arrivals: Arrivals, conditions: Cond
             continue
         asked_ns = now_ns()
         decision = parts.adapter.decide(context, last)
-        decide_us = (now_ns() - asked_ns) / 1e3
+        switch_ns = now_ns()
+        decide_us = (switch_ns - asked_ns) / 1e3
         if decision.__class__ is not Decision:
             raise UserError("decide() of the adapter returned %r, not a Decision" % (decision,))
         if written is None or decision[:3] != written:      # branch, knobs, reason
             written = decision[:3]
             decisions += 1
             _decided(journal, index, decision, context, decide_us)
-        switch_ns = now_ns()
+            switch_ns = now_ns()
         residency.use(decision.branch, dict(knobs, **decision.knobs) if decision.knobs else knobs)
         start_ns = now_ns()
         label = infer(decision.branch, sample)

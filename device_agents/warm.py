@@ -52,11 +52,7 @@ def stay(folder: TrialFolder, order: Order, claim: Claim, warm_s: float) -> None
     try:
         os.chdir(folder.home)
         key = _key(order.trial.engine)
-        try:
-            registry.load("device_agents.engines", order.trial.engine, Engine).runtime()
-            from device_agents import trial_process  # noqa: F401  imported once, for every fork
-        except (Unsupported, registry.UnknownPlugin):
-            pass                                # the trial says so in its journal
+        _import_for_all(order.trial.engine)
         listener = _listen()
         children = {_fork(folder, order, claim, listener)}
         _serve(folder.home, key, listener, children, warm_s)
@@ -66,6 +62,18 @@ def stay(folder: TrialFolder, order: Order, claim: Claim, warm_s: float) -> None
         sys.stderr.flush()
     finally:
         os._exit(0)
+
+
+def _import_for_all(engine: str) -> None:
+    """What every trial would import: the loop, the sensors, the runtime. Opens nothing."""
+    from device_agents import trial_process  # noqa: F401
+    for folder in ("sensors", "energy"):
+        for name in registry.names("device_agents." + folder):
+            registry.load_module("device_agents." + folder, name)
+    try:
+        registry.load("device_agents.engines", engine, Engine).runtime()
+    except (Unsupported, registry.UnknownPlugin):
+        pass                                    # the trial says so in its journal
 
 
 def _serve(home: str, key: Dict[str, Any], listener: socket.socket, children: "set[int]", warm_s: float) -> None:
