@@ -10,6 +10,7 @@ import shutil
 import time
 from typing import Any, BinaryIO, Dict, List, Optional
 
+import device_agents
 from device_agents.trial_folder import BadOrder, Busy, TrialFolder, is_sha256
 
 _CHUNK_B = 1 << 20
@@ -32,12 +33,6 @@ def missing(store: str, digests: Any, verify: bool) -> List[str]:
     return lacking
 
 
-def touch(store: str, digests: List[str]) -> None:
-    """Mark files as used now."""
-    for digest in digests:
-        os.utime(os.path.join(store, digest))
-
-
 def collect_gc(store: str, max_age_days: Optional[float], max_mb: Optional[float]) -> Dict[str, Any]:
     """Delete files unused for `max_age_days`, then the ones unused for longest until `max_mb` is kept."""
     entries = []
@@ -57,6 +52,15 @@ def collect_gc(store: str, max_age_days: Optional[float], max_mb: Optional[float
             kept_b -= size_b
             removed.append(os.path.basename(path))
     return {"removed": removed, "kept_mb": round(kept_b / 2.0 ** 20, 3)}
+
+
+def remove_old_code(home: str) -> None:
+    """Delete what other versions of the agent have unpacked below H."""
+    present = os.path.dirname(os.path.abspath(device_agents.__path__[0]))
+    folder = os.path.join(home, "code")
+    for name in os.listdir(folder) if os.path.isdir(folder) else []:
+        if os.path.join(folder, name) != present:
+            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
 
 
 def clean(folders: List[TrialFolder]) -> List[str]:

@@ -249,7 +249,12 @@ def _positive(value: Any) -> bool:
 
 
 def _need(store: str, digests: List[str]) -> None:
-    lacking = sorted({digest for digest in digests if not os.path.isfile(os.path.join(store, digest))})
+    lacking = []
+    for digest in sorted(set(digests)):
+        try:
+            os.utime(os.path.join(store, digest))               # used now: gc takes what was unused for longest
+        except OSError:
+            lacking.append(digest)
     if lacking:
         raise BadOrder("the store lacks %d file(s): %s; push them first" % (len(lacking), ", ".join(lacking)))
 

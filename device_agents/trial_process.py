@@ -10,10 +10,11 @@ import os
 import signal
 import sys
 import time
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from device_agents import identity, memory, probe, registry
 from device_agents.clock import BootClock
+from device_agents.conditions import Column
 from device_agents.ending import Stopped, conclude
 from device_agents.journal import Journal
 from device_agents.load import LoadPlayer
@@ -22,7 +23,7 @@ from device_agents.sampler import Sampler, open_energy, open_sensors
 from device_agents.seams import Adapter, Clock, Engine, Unsupported
 from device_agents.slowdown import slowed
 from device_agents.trial_folder import Claim, TrialFolder, read_bundle, stage_plugins
-from device_agents.wire import PROTOCOL, Order
+from device_agents.wire import PROTOCOL, LoadTrace, Order
 
 _EXIT = {"done": 0, "user": 2, "unsupported": 3}
 _SWITCH_INTERVAL_S = 0.0005                     # how long the sampler's thread may keep the loop from the interpreter
@@ -60,14 +61,33 @@ def _work(folder: TrialFolder, order: Order, journal: Journal, clock: Clock) -> 
         raise lacking
     adapter = registry.load("device_agents.adapters", trial.method, Adapter, plugin_dirs)()
     engine = slowed(engine_class(), trial.engine, trial.slowdown, clock)
-    load = LoadPlayer(trial.trace, identity.cores(), clock=clock, journal=journal)
+    load = ScriptedLoad(trial.trace, identity.cores(), journal, clock)
     sampler = Sampler("", trial.sample_hz, clock, journal, sensors, energy,
-                      lambda: ([os.getpid()], load.pids()), None)
+                      lambda: ([os.getpid()], load.pids()), load.scripted)
     gc.collect()
     getattr(gc, "freeze", gc.collect)()         # from Python 3.7 on: what exists now is never scanned again
     fields = run_trial(Parts(order, read_bundle(folder.store, trial.bundle), folder.store, journal, clock, engine,
                              adapter, sampler, load))
     return dict(fields, peak_rss_mb=memory.peak_rss_mb())
+
+
+class ScriptedLoad(LoadPlayer):
+    """The load player, which also tells the sampler what the trace scripts, from t0 on."""
+
+    def __init__(self, trace: LoadTrace, cores: int, journal: Journal, clock: Clock) -> None:
+        LoadPlayer.__init__(self, trace, cores, journal, clock)
+        self._battery_pct = Column(trace, "battery_pct")
+        self._window_ns: Optional[int] = None
+
+    def start(self, t0_ns: int) -> None:
+        self._window_ns = t0_ns
+        LoadPlayer.start(self, t0_ns)
+
+    def scripted(self, t_ns: int) -> Dict[str, Optional[float]]:
+        """By Context field; called by the sampler's thread alone."""
+        if self._window_ns is None:
+            return {}
+        return {"battery_pct": self._battery_pct.at((t_ns - self._window_ns) / 1e9)}
 
 
 def _stop_on_signals(journal: Journal) -> None:

@@ -122,6 +122,17 @@ def test_detached_then_wait_and_collect(home: str) -> None:
     assert json.loads(journal.decode("utf-8").splitlines()[-1])["kind"] == "done"
 
 
+def test_a_scripted_battery_is_what_everybody_sees(home: str) -> None:
+    trace = LoadTrace("drain", ("t_s", "battery_pct"), ((0.0, 77.0), (0.3, 11.0)))
+    name = push(home, order_for(make_home(home), duration_s=0.6, trace=trace, method="adascale", settings={}))
+    assert call("run", home, name).returncode == 0
+    lines = journal_of(home, name)
+    samples = [line for line in lines if line["kind"] == "sample" and "battery_pct" in line.get("emulated", ())]
+    assert {line["values"]["battery_pct"] for line in samples} == {77.0, 11.0}
+    decisions = [line for line in lines if line["kind"] == "decision"]
+    assert decisions[0]["context"]["battery_pct"] == 77.0 and "battery" in decisions[-1]["reason"]
+
+
 def test_a_device_does_one_trial_at_a_time(home: str) -> None:
     bundle = make_home(home)
     name = push(home, order_for(bundle, duration_s=30.0))
@@ -132,6 +143,7 @@ def test_a_device_does_one_trial_at_a_time(home: str) -> None:
     assert busy.returncode == 4 and '"t1"' in busy.said
     assert call("profile", home, stdin=json.dumps(order_to_json(order_for(bundle))).encode("ascii")).returncode == 4
     assert call("clean", home, name).returncode == 4
+    assert call("gc", home, "--max-mb", "0").returncode == 4
     assert not os.path.exists(os.path.join(home, "trials", other, "trial.jsonl"))
     os.kill(pid, signal.SIGTERM)
     answer("wait", home, name)
