@@ -6,12 +6,10 @@ db.joules. It looks at the measured window only and never at the trial's state: 
 from sqlalchemy import Connection, delete, func, select
 
 from db import estimates, joules, schema
+from db.estimates import Inference, Reading
 from db.rows import Inserter
 from db.store import Store
 
-_INFERENCE = ("status", "due_ns", "t_ns", "branch", "correct", "decide_us", "switch_ms", "latency_ms", "response_ms",
-              "met", "deadline_ms", "feasible")
-_MEASUREMENT = ("seq", "metric", "t_ns", "value", "source", "provenance")
 _EVENT = ("kind", "phase", "body")
 
 
@@ -39,8 +37,7 @@ def _derive(connection: Connection, trial_id: str) -> int:
         return 0
     window, scopes = _window(connection, trial_id, str(trial.provenance))
     inserter = Inserter(connection, schema.summary)
-    inserter.extend({"trial": trial_id, **value._asdict()}
-                    for value in [*estimates.values(window), *joules.values(window, scopes)])
+    inserter.extend((trial_id, *value) for value in [*estimates.values(window), *joules.values(window, scopes)])
     inserter.flush()
     return inserter.count
 
@@ -48,20 +45,24 @@ def _derive(connection: Connection, trial_id: str) -> int:
 def _window(connection: Connection, trial_id: str, provenance: str) -> tuple[estimates.Window, dict[str, str]]:
     """What the metrics are computed from, and the scope of each energy source."""
     inference, measurement, event = schema.inference, schema.measurement, schema.event
-    rows = connection.execute(select(*(inference.c[name] for name in _INFERENCE)).where(
-        inference.c.trial == trial_id, inference.c.phase == "window").order_by(inference.c.number)).all()
-    by_metric: dict[str, list[estimates.Row]] = {}
-    for row in connection.execute(
-            select(*(measurement.c[name] for name in _MEASUREMENT))
-            .where(measurement.c.trial == trial_id, measurement.c.phase == "window")
-            .order_by(measurement.c.t_ns, measurement.c.seq)):
-        by_metric.setdefault(row.metric, []).append(row)
+    rows = connection.execute(select(*(inference.c[name] for name in Inference._fields)).where(
+        inference.c.trial == trial_id, inference.c.phase == "window").order_by(inference.c.number))
+    readings = connection.execute(
+        select(*(measurement.c[name] for name in Reading._fields))
+        .where(measurement.c.trial == trial_id, measurement.c.phase == "window")
+        .order_by(measurement.c.t_ns, measurement.c.seq))
+    by_metric: dict[str, list[Reading]] = {}
+    for reading in map(Reading._make, readings):
+        by_metric.setdefault(reading.metric, []).append(reading)
     latest = select(func.max(event.c.attempt)).where(event.c.trial == trial_id, event.c.seq >= 0).scalar_subquery()
     events = connection.execute(select(*(event.c[name] for name in _EVENT)).where(
         event.c.trial == trial_id, event.c.attempt == latest, event.c.seq >= 0).order_by(event.c.seq)).all()
     bodies = {row.kind: row.body for row in events}
+    loads = [estimates.number(row.body.get("load_ms")) for row in events
+             if row.kind == "load" and row.phase == "window"]
     window = estimates.Window(
-        rows, by_metric, [row.body.get("load_ms") for row in events if row.kind == "load" and row.phase == "window"],
-        bodies.get("done", bodies.get("failed", {})), bodies.get("preflight", {}).get("validity"), provenance)
-    energy = bodies.get("start", {}).get("energy") or {}
-    return window, {name: str(value.get("scope", "")) for name, value in energy.items() if isinstance(value, dict)}
+        [Inference._make(row) for row in rows], by_metric, loads, bodies.get("done", bodies.get("failed", {})),
+        str(bodies.get("preflight", {}).get("validity")), provenance)
+    energy = bodies.get("start", {}).get("energy")
+    known = energy if isinstance(energy, dict) else {}
+    return window, {name: str(value.get("scope", "")) for name, value in known.items() if isinstance(value, dict)}

@@ -15,7 +15,32 @@ SMALLEST = {0.95: 59, 0.99: 299}
 LOAD_TOLERANCE_PCT = 5.0                        # of all cores: mean deviation of the achieved load from the asked
 MEM_TOLERANCE_MB = 8.0
 
-Row = Any
+class Inference(NamedTuple):
+    """The columns of table inference that metrics are made of."""
+
+    status: str
+    due_ns: int | None
+    t_ns: int | None
+    branch: str | None
+    correct: int | None
+    decide_us: float | None
+    switch_ms: float | None
+    latency_ms: float | None
+    response_ms: float | None
+    met: int | None
+    deadline_ms: float | None
+    feasible: int | None
+
+
+class Reading(NamedTuple):
+    """The columns of table measurement that metrics are made of."""
+
+    seq: int
+    metric: str
+    t_ns: int
+    value: float | None
+    source: str
+    provenance: str
 
 
 class Value(NamedTuple):
@@ -33,11 +58,11 @@ class Value(NamedTuple):
 class Window(NamedTuple):
     """All that the metrics of one trial are computed from."""
 
-    inferences: Sequence[Row]                   # of phase "window", in order
-    measurements: dict[str, list[Row]]          # of phase "window", by metric, in order of time
+    inferences: Sequence[Inference]                 # of phase "window", in order
+    measurements: dict[str, list[Reading]]        # of phase "window", by metric, in order of time
     loads: Sequence[float | None]               # load_ms of branches that were loaded within the window
     last: dict[str, Any]                        # body of the journal's done or failed line; {} when it crashed
-    preflight: str | None                       # yes | no | unknown
+    preflight: str                              # yes | no | unknown, anything else: not journalled
     provenance: str                             # the trial's
 
 
@@ -56,6 +81,11 @@ def quantile(numbers: Sequence[float], q: float) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
 
 
+def number(said: Any) -> float | None:
+    """A field of a journal line as a number; None when it is none."""
+    return float(said) if isinstance(said, int | float) else None
+
+
 def _value(window: Window, metric: str, value: float | None, n: int, reason: str | None = None,
            source: str = "inference", unit: str | None = None, provenance: str | None = None) -> Value:
     return Value(metric, None if value is None else float(value), unit_of(metric) if unit is None else unit, n, source,
@@ -66,7 +96,7 @@ def _answers(window: Window) -> list[Value]:
     """Counts, accuracy, misses."""
     rows = window.inferences
     served = [row for row in rows if row.status == "ok"]
-    judged = [row for row in served if row.correct is not None]
+    judged = [row.correct for row in served if row.correct is not None]
     timed = any(row.met is not None for row in rows)
     on_time = sum(bool(row.correct) and row.met in (1, None) for row in served)
     missed = sum(row.status != "ok" or row.met == 0 for row in rows)
@@ -75,7 +105,7 @@ def _answers(window: Window) -> list[Value]:
               for name, status in (("served", "ok"), ("expired", "expired"), ("unserved", "unserved"))]
     return [
         _value(window, "arrivals", len(rows), len(rows), unit="count"), *counts,
-        _value(window, "accuracy", _share(sum(row.correct for row in judged), len(judged)), len(judged), unjudged,
+        _value(window, "accuracy", _share(sum(judged), len(judged)), len(judged), unjudged,
                unit="fraction"),
         _value(window, "on_time_accuracy", _share(on_time, len(rows)) if judged or not served else None, len(rows),
                none if not rows else unjudged, unit="fraction"),
@@ -94,7 +124,8 @@ def _times(window: Window) -> list[Value]:
         for label, q in (("median", 0.5), ("p95", 0.95), ("p99", 0.99)):
             if (name, label) != ("decide", "p95"):
                 found.append(_quantile(window, f"{name}_{label}_{unit}", numbers, q))
-    ends = [row.t_ns + int(row.latency_ms * 1e6) for row in served if None not in (row.t_ns, row.latency_ms)]
+    ends = [row.t_ns + int(row.latency_ms * 1e6) for row in served
+            if row.t_ns is not None and row.latency_ms is not None]
     starts = [row.due_ns for row in window.inferences if row.due_ns is not None]
     span_s = (max(ends) - min(starts)) / 1e9 if ends and starts else 0.0
     return [*found,
@@ -128,14 +159,15 @@ def _switching(window: Window) -> list[Value]:
 
 def _feasibility(window: Window) -> list[Value]:
     """Share of windows of one second at each of whose arrivals two branches or more fitted the deadline."""
-    rows = [row for row in window.inferences if row.feasible is not None and row.due_ns is not None]
-    if not any(row.deadline_ms is not None for row in rows):
-        reason = "the trial has no deadline" if rows else "no arrival in the window"
+    choices = [(row.due_ns, row.feasible) for row in window.inferences
+               if row.feasible is not None and row.due_ns is not None and row.deadline_ms is not None]
+    if not choices:
+        reason = "the trial has no deadline" if window.inferences else "no arrival in the window"
         return [_value(window, "feasible2_pct", None, 0, reason)]
     fewest: dict[int, int] = {}
-    for row in rows:
-        second = (row.due_ns - rows[0].due_ns) // 1_000_000_000
-        fewest[second] = min(row.feasible, fewest.get(second, row.feasible))
+    for due_ns, feasible in choices:
+        second = (due_ns - choices[0][0]) // 1_000_000_000
+        fewest[second] = min(feasible, fewest.get(second, feasible))
     share = sum(count >= 2 for count in fewest.values()) / len(fewest)
     return [_value(window, "feasible2_pct", 100.0 * share, len(fewest))]
 
@@ -166,14 +198,14 @@ def _condition(window: Window) -> list[Value]:
     """What the agent and the device were like."""
     ended = "the agent did not reach its end"
     found = [
-        _value(window, metric, number if isinstance(number, int | float) else None, 1 if number is not None else 0,
-               ended if not window.last else "not measurable here", "done")
-        for metric in ("peak_rss_mb", "sampler_cpu_pct") for number in [window.last.get(metric)]]
+        _value(window, metric, said, int(said is not None), "not measurable here" if window.last else ended, "done")
+        for metric in ("peak_rss_mb", "sampler_cpu_pct") for said in [number(window.last.get(metric))]]
     for metric, sensed, unit in (("temp_max_c", "temp_c", None), ("throttled", "throttled", "flag")):
-        rows = [row for row in window.measurements.get(sensed, ()) if row.value is not None]
-        found.append(_value(window, metric, max(row.value for row in rows) if rows else None, len(rows), "no sensor",
-                            rows[0].source if rows else "sensor", unit, rows[0].provenance if rows else None))
-    ready = {"yes": 1.0, "no": 0.0}.get(window.preflight or "")
+        rows = window.measurements.get(sensed, [])
+        numbers = [row.value for row in rows if row.value is not None]
+        found.append(_value(window, metric, max(numbers, default=None), len(numbers), "no sensor",
+                            rows[0].source if numbers else "sensor", unit, rows[0].provenance if numbers else None))
+    ready = {"yes": 1.0, "no": 0.0}.get(window.preflight)
     found.append(_value(window, "preflight_valid", ready, int(ready is not None), "unknown: a sensor is missing" if
                         window.preflight == "unknown" else "no preflight was journalled", "preflight", "flag"))
     return found
@@ -183,7 +215,7 @@ def _share(part: float, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _by_seq(rows: Iterable[Row]) -> dict[int, float]:
+def _by_seq(rows: Iterable[Reading]) -> dict[int, float]:
     return {row.seq: row.value for row in rows if row.value is not None}
 
 

@@ -4,16 +4,17 @@ Called by db.ingest, a batch at a time. The fast way checks whole columns and le
 stumbles over (a missing field, a wrong type, a number taken twice) sends the batch the slow way, line by line.
 """
 import math
+import sqlite3
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
 
 from db import schema
 from db.journal_file import Line, clean
 from db.journal_rows import Context, Refused
-from db.rows import insert_sql
+from db.rows import driver_of, insert_sql
 
 _INT, _FLAG, _FLOAT, _TEXT = {int, type(None)}, {bool, type(None)}, {float, int, type(None)}, {str, type(None)}
 _STATUSES = ("ok", "expired", "unserved")
@@ -26,7 +27,6 @@ FIELDS: tuple[tuple[str, set[Any]], ...] = (
     ("deadline_ms", _FLOAT), ("feasible", _INT),
 )
 _pick = itemgetter(*(name for name, _ in FIELDS))
-_SQL = insert_sql(schema.inference)
 _STATUS = 2
 
 Values = tuple[Any, ...]
@@ -37,38 +37,37 @@ class Inferences:
 
     def __init__(self, connection: Connection, context: Context) -> None:
         self.count = 0
-        self._connection, self._context = connection, context
+        self._driver, self._context = driver_of(connection), context
+        self._sql = ""
 
-    def add(self, lines: list[tuple[int, Line]]) -> list[tuple[int, str, Line]]:
-        """Insert (number in the file, line) pairs; those that cannot be, as (number, reason, line)."""
-        if not lines:
-            return []
+    def add(self, lines: Sequence[Line]) -> list[tuple[int, str]]:
+        """Insert; those that cannot be, as (place in `lines`, reason)."""
         try:
-            rows = [_pick(line) for _, line in lines]
+            rows = list(map(_pick, lines))
         except KeyError:
             rows = []
         if rows and _sound(rows) and self._insert(rows):
             return []
         refused = []
-        for number, line in lines:
+        for place, line in enumerate(lines):
             try:
                 if not self._insert([_values(line)]):
                     raise Refused(f"inference {line['index']} is there already")
             except Refused as error:
-                refused.append((number, str(error), line))
+                refused.append((place, str(error)))
         return refused
 
     def _insert(self, rows: list[Values]) -> bool:
         """False when the database refuses one of them; then none is in."""
-        trial, provenance = self._context.trial, self._context.provenance
-        run = self._connection.exec_driver_sql
-        run("SAVEPOINT batch")
+        if not self._sql:                           # now the first line has been read, which states the provenance
+            self._sql = insert_sql(schema.inference, trial=self._context.trial, provenance=self._context.provenance)
+        self._driver.execute("SAVEPOINT batch")
         try:
-            run(_SQL, [(trial, *row, provenance) for row in rows])
-        except (OverflowError, IntegrityError):     # any other error has ended the transaction
-            run("ROLLBACK TO batch")
+            self._driver.executemany(self._sql, rows)
+        except (OverflowError, sqlite3.IntegrityError):     # any other error has ended the transaction
+            self._driver.execute("ROLLBACK TO batch")
             return False
-        run("RELEASE batch")
+        self._driver.execute("RELEASE batch")
         self.count += len(rows)
         return True
 
@@ -78,7 +77,7 @@ def _sound(rows: list[Values]) -> bool:
     for (_, allowed), column in zip(FIELDS, zip(*rows)):
         if not set(map(type, column)) <= allowed:
             return False
-        if allowed is _FLOAT and (math.inf in column or -math.inf in column):
+        if allowed is _FLOAT and not math.isfinite(sum(filter(None, column))):
             return False
         if str in allowed and any(text is not None and clean(text) != text for text in set(column)):
             return False

@@ -5,7 +5,7 @@ it: what is readable is stored, every other line becomes an event "bad_line" and
 replace those of earlier ones; events are kept per attempt. It decides nothing about the trial's state: the driver does.
 """
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from sqlalchemy.dialects.sqlite import insert
 from db import schema
 from db.errors import StoreError
 from db.inference_rows import Inferences
-from db.journal_file import Bad, JournalFile, Line, clean, cleaned, excerpt
+from db.journal_file import Bad, Batch, JournalFile, Line, clean, cleaned, excerpt
 from db.journal_rows import Context, Refused, decision_row, event_row, loadgen_rows, sample_rows
 from db.rows import Inserter
 from db.store import BAD_LINES_BELOW, Store
@@ -88,7 +88,7 @@ class _Ingest:
         for batch in self._file.batches():
             for bad in batch.bad:
                 self._note_bad(bad)
-            self._take(batch.lines)
+            self._take(*(batch[:2] if self._follows(batch.lines) else self._in_sequence(batch)))
         self._note_ending()
         for inserter in self._inserters.values():
             inserter.flush()
@@ -110,50 +110,57 @@ class _Ingest:
 
     # --- lines --------------------------------------------------------------------------------------------------
 
-    def _take(self, lines: list[tuple[int, Line]]) -> None:
-        inferences: list[tuple[int, Line]] = []
-        for number, line in lines if self._follows(lines) else self._in_sequence(lines):
-            if line["kind"] == "inference":
-                inferences.append((number, line))
-                continue
-            try:
-                self._take_other(line)
-            except Refused as refused:
-                self._note_bad(Bad(number, str(refused), _show(line)))
+    def _take(self, numbers: Sequence[int], lines: Sequence[Line]) -> None:
+        for number, line in zip(numbers, lines):
+            if line["kind"] != "inference":
+                try:
+                    self._take_other(line)
+                except Refused as refused:
+                    self._note_bad(Bad(number, str(refused), _show(line)))
         if self._raw:
-            for number, reason, line in self._inferences.add(inferences):
-                self._note_bad(Bad(number, reason, _show(line)))
+            inferences = [line for line in lines if line["kind"] == "inference"]
+            for place, reason in self._inferences.add(inferences):
+                number = next(number for number, line in zip(numbers, lines) if line is inferences[place])
+                self._note_bad(Bad(number, reason, _show(inferences[place])))
         for inserter in self._inserters.values():
             inserter.flush()
 
-    def _follows(self, lines: list[tuple[int, Line]]) -> bool:
+    def _follows(self, lines: Sequence[Line]) -> bool:
         """The usual case, told quickly: all numbers follow, all types are right, and nothing has ended."""
-        if self._last:
+        if self._last or not lines:
             return False
         try:
-            heads = [_head(line) for _, line in lines]
+            seqs, times, kinds, phases = zip(*map(_head, lines))
         except KeyError:
             return False
-        for column, wanted in zip(zip(*heads), (int, int, str, str)):
+        for column, wanted in ((seqs, int), (times, int), (kinds, str), (phases, str)):
             if set(map(type, column)) != {wanted}:
                 return False
-        ended = any(head[2] in LAST_KINDS for head in heads[:-1])
-        if ended or [head[0] for head in heads] != list(range(self._next, self._next + len(heads))):
+        if not -2**62 < min(times) <= max(times) < 2**62:
             return False
-        self._next += len(heads)
+        if seqs != tuple(range(self._next, self._next + len(seqs))) or not set(kinds[:-1]).isdisjoint(LAST_KINDS):
+            return False
+        self._next += len(seqs)
         return True
 
-    def _in_sequence(self, lines: list[tuple[int, Line]]) -> Iterator[tuple[int, Line]]:
+    def _in_sequence(self, batch: Batch) -> tuple[list[int], list[Line]]:
         """Lines whose number continues the journal. A hole is a problem; a number that goes back is a bad line."""
-        for place, (number, line) in enumerate(lines):
-            reason = self._why_not(line, lines[place + 1][1].get("seq") if place + 1 < len(lines) else None)
+        numbers: list[int] = []
+        lines: list[Line] = []
+        ended = bool(self._last)
+        for place, (number, line) in enumerate(zip(batch.numbers, batch.lines)):
+            after = batch.lines[place + 1].get("seq") if place + 1 < len(batch.lines) else None
+            reason = "comes after the last line" if ended else self._why_not(line, after)
             if reason:
                 self._note_bad(Bad(number, reason, _show(line)))
                 continue
             if line["seq"] != self._next:
                 self._problems.append(f"seq {self._next} to {line['seq'] - 1} are missing")
             self._next = line["seq"] + 1
-            yield number, line
+            ended = line["kind"] in LAST_KINDS
+            numbers.append(number)
+            lines.append(line)
+        return numbers, lines
 
     def _why_not(self, line: Line, after: Any) -> str:
         """`after`: the next line's number. It shows whether a leap is a hole in the journal or a wrong number."""
@@ -161,8 +168,6 @@ class _Ingest:
             return "seq, t_ns, kind or phase is missing or of the wrong type"
         if not -2**62 < line["t_ns"] < 2**62:
             return "t_ns is no time"
-        if self._last:
-            return f"comes after the last line ({self._last['kind']})"
         seq = line["seq"]
         goes_on = self._next < seq < 2**53 and not (type(after) is int and self._next <= after <= seq)
         return "" if seq == self._next or goes_on else f"its seq is {str(seq)[:20]}, {self._next} was expected"
@@ -170,11 +175,12 @@ class _Ingest:
     def _take_other(self, line: Line) -> None:
         kind = line["kind"]
         if kind in ("sample", "loadgen"):
-            rows = list((sample_rows if kind == "sample" else loadgen_rows)(line, self._context))
+            rows = (sample_rows if kind == "sample" else loadgen_rows)(line, self._context)
             self._inserters["measurement"].extend(rows if self._raw else ())
         elif kind == "decision":
             row = decision_row(line, self._context)
-            self._inserters["decision"].extend([row] if self._raw else ())
+            if self._raw:
+                self._inserters["decision"].append(row)
         else:
             if kind == "start":
                 self._begin(cleaned(line))

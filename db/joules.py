@@ -6,12 +6,13 @@ number. Modelled joules are marked by their provenance and chosen only where not
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from db.estimates import Row, Value, Window
+from db.estimates import Value, Window
 
 SMALLEST_COVER = 0.8                            # of the window, by readings with a value
 _NEAREST_TO_THE_WALL = ("wall", "board", "battery", "rail", "soc", "modelled")
+Points = Sequence[tuple[int, float]]            # (t_ns, value)
 _METRICS = (("energy_mj_per_inference", "mJ"), ("energy_j", "J"), ("power_mean_w", "W"))
 
 
@@ -60,8 +61,8 @@ def _sources(window: Window, scopes: Mapping[str, str]) -> list[Energy]:
 
 def _energy(window: Window, source: str, scope: str) -> Energy:
     counter, power = (
-        [row for row in window.measurements.get(metric, ()) if row.source == source and row.value is not None]
-        for metric in ("energy_j", "power_w"))
+        [(row.t_ns, row.value) for row in window.measurements.get(metric, ())
+         if row.source == source and row.value is not None] for metric in ("energy_j", "power_w"))
     rows = counter if len(counter) >= 2 else power
     provenance = next(row.provenance for metric in ("energy_j", "power_w")
                       for row in window.measurements.get(metric, ()) if row.source == source)
@@ -69,35 +70,35 @@ def _energy(window: Window, source: str, scope: str) -> Energy:
         most = max(len(counter), len(power))
         reason = f"too few readings in the window: {most}, two are needed"
         return Energy(source, scope, provenance, None, 0.0, 0, most, reason)
-    begin_ns, end_ns = rows[0].t_ns, rows[-1].t_ns
+    begin_ns, end_ns = rows[0][0], rows[-1][0]
     served = sum(row.status == "ok" and row.t_ns is not None and begin_ns <= row.t_ns <= end_ns
                  for row in window.inferences)
-    joules, reason = (_counted(rows) if rows is counter else (_integrated(rows), None))
+    joules, problem = _counted(rows) if rows is counter else (_integrated(rows), None)
     cover = _cover(window, begin_ns, end_ns)
     if cover < SMALLEST_COVER:
         joules = None
-        reason = f"readings cover {100 * cover:.0f} % of the window, {100 * SMALLEST_COVER:.0f} % are needed"
-    return Energy(source, scope, provenance, joules, (end_ns - begin_ns) / 1e9, served, len(rows), reason)
+        problem = f"readings cover {100 * cover:.0f} % of the window, {100 * SMALLEST_COVER:.0f} % are needed"
+    return Energy(source, scope, provenance, joules, (end_ns - begin_ns) / 1e9, served, len(rows), problem)
 
 
-def _counted(rows: Sequence[Row]) -> tuple[float | None, str | None]:
-    if any(after.value < before.value for before, after in pairwise(rows)):
+def _counted(rows: Points) -> tuple[float | None, str | None]:
+    if any(after < before for (_, before), (_, after) in pairwise(rows)):
         return None, "the counter went backwards"
-    return rows[-1].value - rows[0].value, None
+    return rows[-1][1] - rows[0][1], None
 
 
-def _integrated(rows: Sequence[Row]) -> float:
+def _integrated(rows: Points) -> float:
     """Trapezoids."""
-    return math.fsum((before.value + after.value) / 2 * (after.t_ns - before.t_ns) / 1e9
-                     for before, after in pairwise(rows))
+    return math.fsum((power + next_power) / 2 * (next_ns - t_ns) / 1e9
+                     for (t_ns, power), (next_ns, next_power) in pairwise(rows))
 
 
 def _cover(window: Window, begin_ns: int, end_ns: int) -> float:
     """Share of the window, from the first to the last arrival, that lies between two times."""
-    due: list[Any] = [row.due_ns for row in window.inferences if row.due_ns is not None]
+    due = [row.due_ns for row in window.inferences if row.due_ns is not None]
     if end_ns <= begin_ns:
         return 0.0
     if not due or max(due) == min(due):
         return 1.0
     first, last = min(due), max(due)
-    return float(max(0, min(end_ns, last) - max(begin_ns, first)) / (last - first))
+    return max(0, min(end_ns, last) - max(begin_ns, first)) / (last - first)

@@ -9,12 +9,12 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 LINE_LIMIT_B = 1_000_000
-READ_B = 1 << 19
+READ_B = 1 << 17
 SHOWN = 200                                     # characters of a bad line that are kept
 
 Line = dict[str, Any]
@@ -32,9 +32,10 @@ class Bad(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Some consecutive lines: (number in the file, content), and those that could not be read."""
+    """Some lines, their numbers in the file, and those of the same stretch that could not be read."""
 
-    lines: list[tuple[int, Line]]
+    numbers: Sequence[int]
+    lines: list[Line]
     bad: list[Bad]
 
 
@@ -65,7 +66,7 @@ class JournalFile:
                     number += len(whole)
                 if len(rest) > LINE_LIMIT_B:
                     if not skipping:
-                        yield Batch([], [_too_long(number + 1, rest)])
+                        yield Batch([], [], [_too_long(number + 1, rest)])
                     rest, skipping = b"", True
         if rest and not skipping:
             self.damage = self.damage or "its last line is cut off"
@@ -131,16 +132,18 @@ def _parse(texts: list[bytes], before: int) -> Batch:
         except (ValueError, RecursionError):
             found = []
         if len(found) == len(texts) and all(entry.__class__ is dict for entry in found):
-            return Batch(list(enumerate(found, before + 1)), [])
-    lines: list[tuple[int, Line]] = []
+            return Batch(range(before + 1, before + 1 + len(found)), found, [])
+    numbers: list[int] = []
+    lines: list[Line] = []
     bad: list[Bad] = []
     for number, text in enumerate(texts, before + 1):
         reason, line = _parse_one(text)
         if line is None:
             bad.append(Bad(number, reason, excerpt(text)))
         else:
-            lines.append((number, line))
-    return Batch(lines, bad)
+            numbers.append(number)
+            lines.append(line)
+    return Batch(numbers, lines, bad)
 
 
 def _parse_one(text: bytes) -> tuple[str, Line | None]:

@@ -4,20 +4,29 @@ Called by db.ingest with lines whose seq, t_ns, kind and phase have been checked
 device's word: wrong types raise Refused, texts are cleaned, numbers that cannot be stored become null. docs/schema.md
 explains the choice of provenance.
 """
-import functools
-from collections.abc import Iterator
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
-from db.journal_file import Line, cleaned
+from db.journal_file import Line, clean, cleaned
 from device_agents.wire import PROVENANCES, unit_of
 
 Row = dict[str, Any]
+Values = tuple[Any, ...]                        # of all columns, in the table's order
 
 _MOST_METRICS = 500                             # in one sample; the agent has some thirty
 
 
 class Refused(Exception):
     """The line cannot be taken over; says why."""
+
+
+class Origin(NamedTuple):
+    """Where a reading comes from."""
+
+    metric: str
+    source: str
+    unit: str
+    provenance: str
 
 
 class Context:
@@ -27,9 +36,11 @@ class Context:
         self.trial, self.attempt, self.provenance = trial, attempt, provenance
         self._sensors: dict[str, str] = {}
         self._energy: dict[str, str] = {}       # source -> provenance that it claims
+        self._origins: dict[str, Origin] = {}   # by name in a sample
 
     def begin(self, start: Line) -> None:
         """`start`: the cleaned first line."""
+        self._origins.clear()
         sensors, energy = start.get("sensors"), start.get("energy")
         if isinstance(sensors, dict):
             self._sensors = {metric: source for metric, source in sensors.items() if isinstance(source, str)}
@@ -37,12 +48,15 @@ class Context:
             self._energy = {name: value["provenance"] for name, value in energy.items()
                             if isinstance(value, dict) and value.get("provenance") in PROVENANCES}
 
-    def origin(self, name: str) -> tuple[str, str, str]:
-        """(metric, source, provenance) of a sampled value, e.g. "rapl.energy_j" or "co_cpu_pct"."""
-        source, dot, metric = name.rpartition(".")
-        if not dot:
-            return name, self._sensors.get(name, ""), self.sensed()
-        return metric, source, self.sensed(self._energy.get(source, "measured"))
+    def origin(self, name: str) -> Origin:
+        """Of a sampled value, e.g. "rapl.energy_j" or "co_cpu_pct"."""
+        if name not in self._origins:
+            source, dot, metric = clean(name).rpartition(".")
+            if not dot:
+                source = self._sensors.get(metric, "")
+            claimed = self._energy.get(source, "measured") if dot else "measured"
+            self._origins[name] = Origin(metric, source, unit_of(metric), self.sensed(claimed))
+        return self._origins[name]
 
     def sensed(self, claimed: str = "measured") -> str:
         """Of a sensor's reading: a slowed device still reads real sensors, a simulated one has none."""
@@ -51,24 +65,25 @@ class Context:
         return claimed
 
 
-def sample_rows(line: Line, context: Context) -> Iterator[Row]:
-    """One row a sampled value, and one for what the tick cost."""
-    values, scripted = line.get("values"), line.get("emulated", [])
-    if not isinstance(values, dict) or len(values) > _MOST_METRICS or not isinstance(scripted, list):
+def sample_rows(line: Line, context: Context) -> list[Values]:
+    """Rows of table measurement: one a sampled value, and one for what the tick cost."""
+    values, scripted = line.get("values"), line.get("emulated", ())
+    if not isinstance(values, dict) or len(values) > _MOST_METRICS or not isinstance(scripted, list | tuple):
         raise Refused("a sample without values")
-    for name, value in cleaned(values).items():
-        metric, source, provenance = context.origin(name)
-        if name in scripted:
-            source, provenance = "trace", _scripted(context)
-        yield _measurement(line, context, metric, value, source, provenance)
-    yield _measurement(line, context, "sampler_cost_us", cleaned(line.get("cost_us")), "sampler", context.sensed())
+    rows = [_measurement(line, context, context.origin(name), value) for name, value in values.items()
+            if name not in scripted]
+    for name in values.keys() & {name for name in scripted if isinstance(name, str)}:
+        origin = context.origin(name)._replace(source="trace", provenance=_scripted(context))
+        rows.append(_measurement(line, context, origin, values[name]))
+    cost = Origin("sampler_cost_us", "sampler", "us", context.sensed())
+    return [*rows, _measurement(line, context, cost, line.get("cost_us"))]
 
 
-def loadgen_rows(line: Line, context: Context) -> Iterator[Row]:
-    """Asked and achieved load since the last such line."""
-    for metric in ("asked_cpu_pct", "achieved_cpu_pct", "asked_mem_mb", "achieved_mem_mb", "span_s"):
-        if metric in line:
-            yield _measurement(line, context, metric, cleaned(line[metric]), "loadgen", _scripted(context))
+def loadgen_rows(line: Line, context: Context) -> list[Values]:
+    """Rows of table measurement: asked and achieved load since the last such line."""
+    return [_measurement(line, context, Origin(metric, "loadgen", unit_of(metric), _scripted(context)), line[metric])
+            for metric in ("asked_cpu_pct", "achieved_cpu_pct", "asked_mem_mb", "achieved_mem_mb", "span_s")
+            if metric in line]
 
 
 def decision_row(line: Line, context: Context) -> Row:
@@ -97,13 +112,13 @@ def _scripted(context: Context) -> str:
     return "emulated" if context.provenance in ("measured", "emulated", "modelled") else context.provenance
 
 
-def _measurement(line: Line, context: Context, metric: str, value: Any, source: str, provenance: str) -> Row:
-    return {"trial": context.trial, "seq": line["seq"], "metric": metric, "t_ns": line["t_ns"], "phase": line["phase"],
-            "value": _number(value), "unit": _unit(metric), "source": source, "provenance": provenance}
-
-
-_unit = functools.lru_cache(maxsize=1000)(unit_of)
+def _measurement(line: Line, context: Context, origin: Origin, value: Any) -> Values:
+    return (context.trial, line["seq"], origin.metric, line["t_ns"], clean(line["phase"]), _number(value), origin.unit,
+            origin.source, origin.provenance)
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    if type(value) not in (float, int, bool):
+        return None
+    number = float(value) if abs(value) < 2**63 else math.inf
+    return number if math.isfinite(number) else None

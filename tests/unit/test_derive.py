@@ -34,7 +34,7 @@ def reading(seq: int, value: float | None, t_s: float = 0.0, source: str = "mete
 
 def window(rows: list[Any], measurements: dict[str, list[Any]] | None = None, **fields: Any) -> estimates.Window:
     return estimates.Window(**{"inferences": rows, "measurements": measurements or {}, "loads": [], "last": {},
-                               "preflight": None, "provenance": "measured", **fields})
+                               "preflight": "", "provenance": "measured", **fields})
 
 
 def found(of: estimates.Window) -> dict[str, estimates.Value]:
@@ -175,7 +175,7 @@ def test_the_agents_own_numbers_come_from_its_last_line():
     assert found(window([]))["peak_rss_mb"].reason == "the agent did not reach its end"
 
 
-@pytest.mark.parametrize(("said", "value"), [("yes", 1.0), ("no", 0.0), ("unknown", None), (None, None)])
+@pytest.mark.parametrize(("said", "value"), [("yes", 1.0), ("no", 0.0), ("unknown", None), ("", None)])
 def test_preflight(said, value):
     made = found(window([], preflight=said))["preflight_valid"]
     assert made.value == value and bool(made.reason) == (value is None)
