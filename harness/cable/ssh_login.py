@@ -163,7 +163,8 @@ def _socket(login: Login, device: str, wait_s: float) -> tuple[Any, Connection |
     if login.jumps:
         *before, last = login.jumps
         user, _, address = last.rpartition("@")
-        host, _, port = address.partition(":")
+        bare, colon, port = address.rpartition(":")         # ssh -G sets addresses in brackets: [10.0.0.7]:22
+        host, port = (bare.strip("[]"), port) if colon and port.isdigit() else (address.strip("[]"), "")
         hop = _login(host, user or None, int(port) if port else None, login.config_file)
         hops = _connect_once(hop._replace(jumps=tuple(before) or hop.jumps), f"{device}, by way of {host}", wait_s)
         try:

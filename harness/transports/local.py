@@ -3,6 +3,7 @@
 Made by device.open_device for `transport = "local"`, also for emulated devices. Commands run in a session of their own,
 so that Ctrl-C reaches the controller alone. It refuses to be a shortcut: nothing is read behind the agent's back.
 """
+import contextlib
 import errno
 import os
 import shutil
@@ -60,7 +61,8 @@ class LocalTransport:
             part.chmod(0o600)
             part.replace(destination)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
             if error.errno == errno.ENOSPC:
                 raise DeviceNotReady(f"{self._name}: the disk with {destination.parent} is full; free some space "
                                      "there and run again.") from None
