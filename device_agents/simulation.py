@@ -52,14 +52,14 @@ class ScriptedSenses:
     A sampler's tick falls due with virtual time and is journalled by the next reading: same lines, same order.
     """
 
-    metrics = ("co_cpu_pct", "mem_free_mb")
+    metrics = ("co_cpu_pct", "mem_free_mb", "battery_pct")
 
     def __init__(self, trace: LoadTrace, sample_hz: float, clock: Clock, journal: Journal,
                  total_mb: Optional[float]) -> None:
         self._cpu_pct, self._mem_mb = Column(trace, "cpu_pct"), Column(trace, "mem_mb")
         self._clock, self._journal = clock, journal
         self._tick_ns = int(1e9 / sample_hz)
-        self._total_mb = total_mb
+        self._battery_pct, self._total_mb = Column(trace, "battery_pct"), total_mb
         self._t0_ns = self._due_ns = clock.now_ns()
         self._playing = False
 
@@ -91,6 +91,9 @@ class ScriptedSenses:
         cpu_pct = (self._cpu_pct.at(t_s) or 0.0) if self._playing and t_s >= 0 else 0.0
         mem_mb = (self._mem_mb.at(t_s) or 0.0) if self._playing and t_s >= 0 else 0.0
         values: Dict[str, Optional[float]] = {"co_cpu_pct": cpu_pct}
+        battery_pct = self._battery_pct.at(t_s) if self._playing else None
+        if battery_pct is not None:
+            values["battery_pct"] = battery_pct
         if self._total_mb is not None:
             values["mem_free_mb"] = max(0.0, self._total_mb - mem_mb)
         return values, (cpu_pct, mem_mb)

@@ -138,13 +138,15 @@ def prepare(home: str) -> str:
 
 
 def trials(home: str) -> List[Dict[str, Any]]:
-    """Every trial folder of H with its state, sorted by name."""
+    """Every trial of H that has begun, with its state, sorted by name. One that was only pushed is not there yet."""
     path = os.path.join(os.path.abspath(home), "trials")
     names = sorted(name for name in os.listdir(path) if _NAME.match(name)) if os.path.isdir(path) else []
     found = []
     for name in names:
         trial, _, attempt = name.rpartition(".")
-        found.append({"id": trial, "attempt": int(attempt), "state": TrialFolder(home, name).state()})
+        state = TrialFolder(home, name).state()
+        if state != "pending":
+            found.append({"id": trial, "attempt": int(attempt), "state": state})
     return found
 
 

@@ -306,7 +306,8 @@ def test_bad_input_is_refused_before_anything_begins(home: str) -> None:
     os.unlink(os.path.join(home, "store", bundle.branches[1].artifact))
     done = call("run", home, name)
     assert done.returncode == 2 and bundle.branches[1].artifact in done.said
-    assert answer("list", home)[0]["state"] == "pending"
+    assert answer("wait", home, name) == {"state": "pending", "bytes": 0, "sha256": None}
+    assert answer("list", home) == []
 
 
 def test_a_damaged_manifest_is_not_run(home: str) -> None:
