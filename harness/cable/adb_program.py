@@ -66,14 +66,14 @@ class AdbProgram:
         self._environment = {**os.environ, **{key: value for key, value in environment.items() if _OURS.match(key)}}
         self.for_device = {key: value for key, value in environment.items() if not _OURS.match(key)}
 
-    def start_server(self) -> None:
+    def start_server(self, device: str) -> None:
         """Raises ConfigError when one of another version listens: this adb would kill it under its users."""
         running = self._server_version()
         mine = re.search(r"version \d+\.\d+\.(\d+)", self._words("version"))
         if running is not None and mine is not None and running != int(mine[1]):
             raise ConfigError(
-                f"an adb server of version {running} runs on port {self._port()}, and {self._path} is of version "
-                f"{mine[1]}: each would kill the other. Use one adb for both, or end that server (adb kill-server), or "
+                f"{device}: an adb server of version {running} runs on port {self._port()}, and {self._path} is of "
+                f"version {mine[1]}: each would kill the other. Use one adb for both, or end that server (adb kill-server), or "
                 "give this device its own server in fleet.toml: env = { ANDROID_ADB_SERVER_PORT = \"5038\" }")
         if running is None:
             self._words("start-server")

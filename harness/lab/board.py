@@ -17,7 +17,7 @@ echo 'error=1 error_msg="Command not registered"'
 exit 1
 """
 
-_PMIC = (                                       # rail, A, V
+PMIC = (                                       # rail, A, V
     ("3V7_WL_SW", 0.0585, 3.694), ("3V3_SYS", 0.0766, 3.311), ("1V8_SYS", 0.1639, 1.796), ("DDR_VDD2", 0.0371, 1.104),
     ("DDR_VDDQ", 0.0, 0.608), ("1V1_SYS", 0.1678, 1.102), ("0V8_SW", 0.3454, 0.803), ("VDD_CORE", 1.0325, 0.721),
     ("3V3_DAC", 0.0002, 3.307), ("3V3_ADC", 0.0003, 3.305), ("0V8_AON", 0.0046, 0.799), ("HDMI", 0.0152, 5.114),
@@ -87,8 +87,8 @@ def _pi(kind: str, model: str, top_mhz: int) -> Board:
         **_vcgencmd(0, 48.3, top_mhz),
     }
     if model == PI5_MODEL:
-        lines = [f"{name:>14}_A current({n})={ampere:.8f}A" for n, (name, ampere, _) in enumerate(_PMIC)]
-        lines += [f"{name:>14}_V volt({n + 8})={volt:.8f}V" for n, (name, _, volt) in enumerate(_PMIC)]
+        lines = [f"{name:>14}_A current({n})={ampere:.8f}A" for n, (name, ampere, _) in enumerate(PMIC)]
+        lines += [f"{name:>14}_V volt({n + 8})={volt:.8f}V" for n, (name, _, volt) in enumerate(PMIC)]
         sys_files["vcgencmd/pmic_read_adc"] = "\n".join([*lines, "   EXT5V_V volt(24)=5.11478000V", ""])
     hot = {"class/thermal/thermal_zone0/temp": "85200\n", **_vcgencmd(0x60006, 85.2, 1000)}
     return _board(kind, f"raspberry-{kind}", 4096, {"usr/bin/vcgencmd": _VCGENCMD}, sys_files, hot)

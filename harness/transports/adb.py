@@ -61,7 +61,7 @@ class AdbTransport(ShellDevice):
 
     def _prove(self, give_up: float) -> None:
         """The phone answers, or a network phone does after it was connected anew; else DeviceUnreachable and a fix."""
-        self._adb.start_server()
+        self._adb.start_server(self.name)
         if self._network:
             self._adb.connect(self._serial, self.name)
         said = self._answer(give_up)

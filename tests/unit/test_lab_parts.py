@@ -1,0 +1,139 @@
+"""The lab's parts that need no root: what boards show is what the agent's readers read, and a wire's arithmetic."""
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from device_agents import registry
+from device_agents.seams import EnergySource, Sensor
+from harness.errors import ConfigError
+from harness.lab import adbd_build, board, lab, phone
+from harness.lab.board import Board, boards
+from harness.lab.box import write_tree
+from harness.lab.wire import Shape, Wire
+from tests import lab_kit
+
+ALL = {one.kind: one for one in (*boards(), phone.phone())}
+
+
+def planted(what: Board, root: Path, hot: bool = False) -> str:
+    """The device's /sys and files under `root`, its vcgencmd reading there too."""
+    write_tree(root / "sys", what.sys_files)
+    if hot:
+        write_tree(root / "sys", what.hot)
+    write_tree(root, {name: text.replace("/sys/", f"{root}/sys/") for name, text in what.files.items()})
+    return str(root)
+
+
+def sensed(name: str, root: str) -> dict[str, float | None]:
+    return registry.load("device_agents.sensors", name, Sensor)().read(root)
+
+
+def power_w(name: str, root: str) -> float | None:
+    source = registry.load("device_agents.energy", name, EnergySource)()
+    assert source.available(root), source.reason
+    return {one.metric: one.value for one in source.read(root, 0)}["power_w"]
+
+
+@pytest.mark.parametrize("kind, source, expected_w", [
+    ("nano", "jetson_rail", 5128 * 540 // 1000 / 1000), ("orin", "jetson_rail", 4984 * 960 / 1e6),
+    ("phone", "battery_gauge", 0.251 * 3.964),
+])
+def test_an_energy_source_reads_its_board(kind: str, source: str, expected_w: float, tmp_path: Path) -> None:
+    assert power_w(source, planted(ALL[kind], tmp_path)) == pytest.approx(expected_w, rel=0.01)
+
+
+def test_the_pi_5_gives_the_sum_of_its_rails(tmp_path: Path) -> None:
+    assert power_w("pi_pmic", planted(ALL["pi5"], tmp_path)) == pytest.approx(
+        sum(ampere * volt for _, ampere, volt in board.PMIC))
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_throttled_board_shows_it(kind: str, tmp_path: Path) -> None:
+    cool = sensed("thermal", planted(ALL[kind], tmp_path / "cool"))["temp_c"]
+    hot = sensed("thermal", planted(ALL[kind], tmp_path / "hot", hot=True))["temp_c"]
+    assert cool is not None and hot is not None and cool < 60 < 80 < hot
+    sensor = "pi_throttle" if kind.startswith("pi") else "thermal"
+    if kind != "phone":
+        assert sensed(sensor, str(tmp_path / "cool"))["throttled"] == 0.0
+        assert sensed(sensor, str(tmp_path / "hot"))["throttled"] == 1.0
+    else:
+        clocks = [sensed("frequency", str(tmp_path / state))["freq_mhz"] for state in ("cool", "hot")]
+        assert clocks[0] is not None and clocks[1] is not None and clocks[1] < clocks[0]
+
+
+def wire(**shape: Any) -> Wire:
+    return Wire((10, 11), Shape(**shape))
+
+
+def test_a_plain_wire_delays_nothing() -> None:
+    assert wire().due_s(10, 1500, 5.0) == 5.0
+
+
+def test_a_wire_delays_each_way() -> None:
+    made = wire(delay_ms=20.0)
+    assert made.due_s(10, 1500, 5.0) == pytest.approx(5.02) and made.due_s(11, 60, 5.0) == pytest.approx(5.02)
+
+
+def test_a_rate_is_kept_and_its_queue_is_finite() -> None:
+    made = wire(rate_mbit=8.0, queue_kb=10.0)     # 1000 bytes take 1 ms; ten of them wait
+    arrivals = [made.due_s(10, 1000, 0.0) for _ in range(30)]
+    kept = [due_s for due_s in arrivals if due_s is not None]
+    assert kept == pytest.approx([0.001 * number for number in range(1, len(kept) + 1)]) and 10 <= len(kept) <= 12
+
+
+def test_frames_never_overtake_each_other() -> None:
+    made = wire(delay_ms=20.0, jitter_ms=20.0)
+    arrivals = [made.due_s(10, 100, number * 0.001) for number in range(200)]
+    assert arrivals == sorted(arrivals) and len(set(arrivals)) > 20
+
+
+def test_loss_is_about_what_was_asked_and_the_same_again() -> None:
+    lost = [[wire_of.due_s(10, 100, 0.0) is None for _ in range(2000)] for wire_of in (wire(loss=0.1), wire(loss=0.1))]
+    assert lost[0] == lost[1] and 120 < sum(lost[0]) < 280
+
+
+def test_without_root_the_lab_offers_loopback(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(ConfigError, match="--loopback"):
+        lab.up(tmp_path / "lab", 1, 0, tmp_path, print)
+    with pytest.raises(ConfigError, match="--adb 0"):
+        lab.up(tmp_path / "lab", 1, 1, tmp_path, print, unprivileged=True)
+    assert not (tmp_path / "lab").exists()
+
+
+def test_a_lab_that_is_not_there_says_how_to_start_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="edgefleet lab up"):
+        lab.open_lab(tmp_path)
+    (tmp_path / lab.STATE).write_text("{")
+    with pytest.raises(ConfigError, match="no state file"):
+        lab.down(tmp_path)
+
+
+@pytest.mark.skipif(bool(lab_kit.no_sshd()), reason=lab_kit.no_sshd() or "-")
+def test_a_loopback_lab_leaves_nothing_behind(tmp_path: Path) -> None:
+    with lab_kit.running(tmp_path / "lab", 2, 0, loopback=True) as (made, devices):
+        assert list(devices) == ["loop-a", "loop-b"]
+        with pytest.raises(ConfigError, match="up already"):
+            lab.up(made.folder, 1, 0, tmp_path, print, unprivileged=True)
+        with pytest.raises(ConfigError, match="loopback device"):
+            made.box("loop-a")
+    assert not (tmp_path / "lab").exists()
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            assert str(tmp_path).encode() not in process.read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+
+
+def test_debian_s_sources_are_found_in_either_form(tmp_path: Path) -> None:
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list").write_text("# old\ndeb [signed-by=/k] http://mirror/debian bookworm main contrib\n")
+    assert "URIs: http://mirror/debian\n" in adbd_build._debian_sources(tmp_path)
+    (tmp_path / "sources.list.d" / "debian.sources").write_text(
+        "# a mirror\nTypes: deb\nURIs: http://other/debian\nSuites: bookworm bookworm-updates\nComponents: main\n\n"
+        "Types: deb\nURIs: http://other/debian-security\nSuites: bookworm-security\nComponents: main\n")
+    found = adbd_build._debian_sources(tmp_path)
+    assert "Types: deb deb-src" in found and "http://other/debian\n" in found and "security" not in found
+    with pytest.raises(ConfigError, match="--adb 0"):
+        adbd_build._debian_sources(tmp_path / "nothing")
