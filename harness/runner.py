@@ -128,7 +128,7 @@ class Runner:
         if engine["runtime"] != trial.runtime:
             raise DeviceUnsupported(
                 f"{spec.name}: has {engine['runtime']} now, but this trial was planned for {trial.runtime}. Run "
-                "`edgefleet doctor` to record what the device has, then run again.")
+                "the same command again: it asks every device afresh.")
         return session, (session.facts if fresh else None)
 
     def _push(self, session: _Session, trial: Trial) -> BundleFolder:

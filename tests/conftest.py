@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 
+PLUGINS = Path(__file__).parent / "plugins"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_outside_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test may find the user's own .edgefleet/ by searching upwards; a test that wants a home sets its own."""
@@ -63,8 +66,8 @@ def _version(python: str) -> str:
 
 @pytest.fixture(scope="session")
 def tiny_model() -> str:
-    """The network of `tiny_home`."""
-    return "resnet_digits"
+    """The network of `tiny_home`: a plug-in of tests/plugins/, as a user would write one."""
+    return "tiny"
 
 
 @pytest.fixture(scope="session")
@@ -75,10 +78,10 @@ def tiny_bundles(tmp_path_factory: pytest.TempPathFactory, tiny_model: str) -> P
             "from device_agents import registry\n"
             "from workloads.build import build_bundle\n"
             "from workloads.recipe import Recipe\n"
-            "recipe = Recipe('digits', sys.argv[2], 0, {'epochs': 1})\n"
+            "recipe, plugins = Recipe('digits', sys.argv[2], 0, {'epochs': 1}), sys.argv[3:]\n"
             "methods = registry.names('workloads.methods')\n"
-            "build_bundle(pathlib.Path(sys.argv[1]), recipe, methods, lambda progress: None)")
-    subprocess.run([sys.executable, "-c", code, home, tiny_model], check=True, timeout=280,
+            "build_bundle(pathlib.Path(sys.argv[1]), recipe, methods, lambda progress: None, plugins)")
+    subprocess.run([sys.executable, "-c", code, home, tiny_model, PLUGINS], check=True, timeout=280,
                    env={**os.environ, "OMP_NUM_THREADS": "1"})      # one thread: quicker than two that must share
     return home / "bundles"
 

@@ -53,9 +53,9 @@ def _resolved(campaign: Path, fleet: Path | None, home: "Home") -> "Resolved":
     from harness.cli.build import build_missing
     from harness.resolve import resolve
 
-    resolved = resolve(campaign, fleet, home)
+    resolved = resolve(campaign, fleet, home, ask="all")
     if build_missing(resolved, home):
-        resolved = resolve(campaign, fleet, home)
+        resolved = resolve(campaign, fleet, home, ask="all")
     for note in resolved.plan.notes:
         _output.words(f"note: {note}")
     for device, reason in resolved.silent.items():
