@@ -101,6 +101,7 @@ class Query:
         absent = Reading(None, "", 0, "", f"{metric} was not derived", trial.provenance)
         return self._readings[trial.id].get(metric, absent)
 
+    @functools.cached_property
     def cells(self) -> list[list[Row]]:
         """Trials in groups of what repeats: one definition but for seed and repeat. Only these may be pooled."""
         found: dict[str, list[Row]] = {}

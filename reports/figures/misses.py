@@ -22,7 +22,7 @@ _HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "++++", "oooo")
 
 def draw(query: Query) -> Drawing | Missing:
     rows: list[tuple[Cell, ...]] = []
-    for trials in query.cells():
+    for trials in query.cells:
         value = cells.cell(query, trials, cells.MISSES)
         if isinstance(value, Estimate):
             rows.append((trials[0].device, trials[0].provenance, trials[0].trace, trials[0].label, value))

@@ -72,7 +72,7 @@ def _method_rows(query: Query) -> list[tuple[Cell, ...]]:
     """One a cell; what has no latency or accuracy is left to the tables to explain."""
     panels = _panels(query)
     rows: list[tuple[Cell, ...]] = []
-    for group in query.cells():
+    for group in query.cells:
         pair = (cells.cell(query, group, cells.LATENCY), cells.cell(query, group, cells.ACCURACY))
         deadline = next((trial.deadline_ms for trial in group if trial.deadline_ms is not None), None)
         if not any(isinstance(value, Missing) for value in pair):

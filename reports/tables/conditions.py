@@ -26,7 +26,7 @@ _NOTES = ("Medians over runs. Load is of all cores; the harness plays it, so it 
 def make(query: Query) -> Table:
     rows = [(trials[0].device, trials[0].trace, trials[0].provenance, trials[0].label,
              *(cells.cell(query, trials, metric) for metric in METRICS), _ready(query, trials), _flags(query, trials))
-            for trials in query.cells()]
+            for trials in query.cells]
     title = titled("Conditions that the runs met", {trial.provenance for trial in query.trials},
                    {trial.processor for trial in query.trials})
     return Table(title, (*_NAMES, *(metric.column for metric in METRICS), *_ENDS), tuple(rows),

@@ -26,7 +26,7 @@ _ENDS = (Column("runs", "runs", "", 0, about="finished runs, the unit of statist
 def make(query: Query) -> Table:
     dimensions = _dimensions(query)
     rows, modelled = [], False
-    for trials in query.cells():
+    for trials in query.cells:
         compared, own_column, source = cells.energy_cells(query, trials)
         modelled = modelled or not isinstance(own_column, Missing)
         rows.append((*(_text(value) for value in _values(query, trials, dimensions)),
@@ -45,7 +45,7 @@ def make(query: Query) -> Table:
 
 def _dimensions(query: Query) -> list[str]:
     """Always device, trace, provenance and method; task, model, training seed and the like where they vary."""
-    groups = query.cells()
+    groups = query.cells
     extra = [key for key in ("task", "model", "training_seed", "engine", "processor")
              if len({_value(query, group[0], key) for group in groups}) > 1]
     keys = ["device", "trace", "provenance", *extra, "method"]
@@ -68,7 +68,7 @@ def _value(query: Query, trial: Row, key: str) -> Any:
 
 def _variant(query: Query, trial: Row) -> str:
     """What tells this cell from others of the same device, trace and method: the keys that differ among them."""
-    alike = [query.definition(group[0]) for group in query.cells()
+    alike = [query.definition(group[0]) for group in query.cells
              if (group[0].device, group[0].trace, group[0].label) == (trial.device, trial.trace, trial.label)]
     mine, differing = query.definition(trial), []
     for key, value in sorted(mine.items()):
@@ -91,6 +91,6 @@ def _notes(query: Query, modelled: bool) -> tuple[str, ...]:
         notes.append(f"The campaign is not complete: {done} of {len(query.trials)} trials are done.")
     if modelled:
         notes.append("Modelled joules follow from a stated power model, not from a meter, and are in no comparison.")
-    if not any(len(group) >= 3 for group in query.cells()):
+    if not any(len(group) >= 3 for group in query.cells):
         notes.append("Fewer than three runs a cell: n too small for any interval.")
     return tuple(notes)

@@ -24,7 +24,7 @@ def make(query: Query) -> Table:
     columns = (*_NAMES, *(Column(f"{metric.name}_ratio", metric.column.title, "×", 3) for metric in METRICS),
                Column("pairs", "pairs", "", 0, about="runs of both sides with the same seed"))
     rows = []
-    for trials in query.cells():
+    for trials in query.cells:
         against = _same_place(query, trials, reference)
         if trials[0].label != reference and against:
             first = trials[0]
@@ -53,7 +53,7 @@ def _same_place(query: Query, trials: Sequence[Row], reference: str) -> list[Row
         definition = {key: value for key, value in query.definition(trial).items()
                       if key not in ("method", "settings", "learned")}
         return {**definition, "trace": trial.trace, "provenance": trial.provenance, "processor": trial.processor}
-    return next((group for group in query.cells()
+    return next((group for group in query.cells
                  if group[0].label == reference and place(group[0]) == place(trials[0])), [])
 
 
