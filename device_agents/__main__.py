@@ -2,10 +2,11 @@
 
     PYTHON agent.pyz VERB --home H ...
 
-Exit 0 ok · 1 a bug (with its traceback) · 2 bad input · 3 unsupported here · 4 busy: another trial has the device.
+Exit 0 ok · 1 a bug (with its traceback) · 2 bad input · 3 unsupported here · 4 not now: busy with a trial, disk full.
 Each verb imports what it needs, and nothing before: `run` and `wait` lie on the way between two trials.
 """
 import argparse
+import errno
 import json
 import os
 import signal
@@ -34,20 +35,27 @@ def main(argv: Optional[List[str]] = None) -> int:
     except Busy as error:
         print("edgefleet agent: %s" % error, file=sys.stderr)
         return 4
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        print("edgefleet agent: %s%s" % (error, "; free some space on this device" if full else ""), file=sys.stderr)
+        return 4 if full else 2
 
 
 def _unpacked(archive: str, home: str) -> List[str]:
-    """Where the agent lies unpacked below H; [] when it cannot. There, unlike in a zip, Python keeps compiled files:
-    compiling is most of a small board's start-up time."""
+    """Where the agent lies unpacked and compiled below H; [] when it cannot. Out of a zip, Python compiles every time,
+    which is most of a small board's start-up."""
     stat = os.stat(archive)
-    folder = os.path.join(home, "code", "%x-%x" % (stat.st_size, int(stat.st_mtime * 1e6)))
+    name = "%x-%x-%s" % (stat.st_size, int(stat.st_mtime * 1e6), sys.implementation.cache_tag)
+    folder = os.path.join(home, "code", name)
     if not os.path.isdir(folder):
         part = "%s.%d.part" % (folder, os.getpid())
         try:
+            import compileall
             import zipfile
             os.makedirs(part, mode=0o700)
             with zipfile.ZipFile(archive) as source:
                 source.extractall(part)
+            compileall.compile_dir(part, ddir=folder, quiet=2)
             os.rename(part, folder)
         except OSError:                         # no room, no rights, or somebody else was faster
             import shutil

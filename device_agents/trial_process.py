@@ -26,14 +26,14 @@ from device_agents.trial_folder import Claim, TrialFolder, read_bundle, stage_pl
 from device_agents.wire import PROTOCOL, LoadTrace, Order
 
 _EXIT = {"done": 0, "user": 2, "unsupported": 3}
-_SWITCH_INTERVAL_S = 0.0005                     # how long the sampler's thread may keep the loop from the interpreter
+SWITCH_INTERVAL_S = 0.0005                     # how long the sampler's thread may keep the loop from the interpreter
 
 
 def run(folder: TrialFolder, order: Order, claim: Claim) -> int:
     """The whole trial; returns the exit code of a foreground run: 0 done, 2 user, 3 unsupported, 1 anything else."""
     claim.sign(order, identity.boot_id() or "")
     faulthandler.enable()
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     memory.reset_peak()
     clock = BootClock()
     journal = Journal(folder.journal, clock)

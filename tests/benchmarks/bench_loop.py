@@ -27,6 +27,7 @@ from device_agents.loop import Parts, adapt, adapter_view
 from device_agents.residency import Residency
 from device_agents.sampler import Sampler, open_energy, open_sensors
 from device_agents.samples import Samples
+from device_agents.trial_process import SWITCH_INTERVAL_S
 from device_agents.wire import BranchBundle, Cost, Order
 from harness.device import Device, open_device
 from harness.fleet import DeviceSpec
@@ -55,6 +56,7 @@ class Turns(Adapter):
 
 
 def main() -> None:
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     with tempfile.TemporaryDirectory() as folder:
         loop_figures(Path(folder))
     with tempfile.TemporaryDirectory() as folder:

@@ -318,6 +318,13 @@ def test_a_damaged_manifest_is_not_run(home: str) -> None:
     assert done.returncode == 2 and "damaged" in done.said
 
 
+def test_a_home_that_cannot_be_written_is_one_message(home: str) -> None:
+    with open(home, "w"):
+        pass
+    done = call("missing", home, stdin=b"[]")
+    assert done.returncode == 2 and home in done.said
+
+
 def test_an_older_token_is_refused(home: str) -> None:
     bundle = make_home(home)
     assert call("run", home, push(home, order_for(bundle, token=5, duration_s=0.1))).returncode == 0
@@ -422,6 +429,9 @@ def test_the_zipped_agent_on_the_oldest_python(home: str, tmp_path: Any) -> None
         assert json.loads(subprocess.check_output(wait, timeout=60).decode("ascii"))["state"] == "done"
         start = journal_of(home, name)[0]
         assert start["agent"] == digest and start["fingerprint"]["python"].startswith("3.6")
+    code = os.path.join(home, "code")
+    compiled = [name for _, _, files in os.walk(code) for name in files if name.endswith(".pyc")]
+    assert len(os.listdir(code)) == 1 and "loop.cpython-36.pyc" in compiled
 
 
 def find_python36() -> Any:
