@@ -10,6 +10,8 @@ from db.estimates import Inference, Reading
 from db.rows import Inserter
 from db.store import Store
 
+#: What the load player did up to the window's end is told after it.
+_LAST_LOAD = (schema.measurement.c.source == "loadgen") & (schema.measurement.c.phase == "cool")
 _EVENT = ("kind", "phase", "body")
 
 
@@ -49,7 +51,7 @@ def _window(connection: Connection, trial_id: str, provenance: str) -> tuple[est
         inference.c.trial == trial_id, inference.c.phase == "window").order_by(inference.c.number))
     readings = connection.execute(
         select(*(measurement.c[name] for name in Reading._fields))
-        .where(measurement.c.trial == trial_id, measurement.c.phase == "window")
+        .where(measurement.c.trial == trial_id, (measurement.c.phase == "window") | _LAST_LOAD)
         .order_by(measurement.c.t_ns, measurement.c.seq))
     by_metric: dict[str, list[Reading]] = {}
     for reading in map(Reading._make, readings):

@@ -97,9 +97,8 @@ def _answers(window: Window) -> list[Value]:
     rows = window.inferences
     served = [row for row in rows if row.status == "ok"]
     judged = [row.correct for row in served if row.correct is not None]
-    timed = any(row.met is not None for row in rows)
     on_time = sum(bool(row.correct) and row.met in (1, None) for row in served)
-    missed = sum(row.status != "ok" or row.met == 0 for row in rows)
+    decided = [row.status == "ok" and row.met == 1 for row in rows if row.met is not None]
     none, unjudged = "no arrival in the window", "nothing was served" if not served else "the task has no labels"
     counts = [_value(window, name, sum(row.status == status for row in rows), len(rows), unit="count")
               for name, status in (("served", "ok"), ("expired", "expired"), ("unserved", "unserved"))]
@@ -109,7 +108,7 @@ def _answers(window: Window) -> list[Value]:
                unit="fraction"),
         _value(window, "on_time_accuracy", _share(on_time, len(rows)) if judged or not served else None, len(rows),
                none if not rows else unjudged, unit="fraction"),
-        _value(window, "miss_pct", 100.0 * missed / len(rows) if timed else None, len(rows),
+        _value(window, "miss_pct", 100.0 * decided.count(False) / len(decided) if decided else None, len(decided),
                "the trial has no deadline" if rows else none),
     ]
 

@@ -27,16 +27,16 @@ FIELDS: tuple[tuple[str, set[Any]], ...] = (
     ("deadline_ms", _FLOAT), ("feasible", _INT),
 )
 _pick = itemgetter(*(name for name, _ in FIELDS))
-_STATUS = 2
+_PHASE, _STATUS = 1, 2
 
 Values = tuple[Any, ...]
 
 
 class Inferences:
-    """Inserts inference lines of one trial; `count` rows so far."""
+    """Inserts inference lines of one trial; `count` rows so far, `in_window` of them of the measured window."""
 
     def __init__(self, connection: Connection, context: Context) -> None:
-        self.count = 0
+        self.count = self.in_window = 0
         self._driver, self._context = driver_of(connection), context
         self._sql = ""
 
@@ -69,6 +69,7 @@ class Inferences:
             return False
         self._driver.execute("RELEASE batch")
         self.count += len(rows)
+        self.in_window += [row[_PHASE] for row in rows].count("window")
         return True
 
 

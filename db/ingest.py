@@ -229,8 +229,8 @@ class _Ingest:
         elif not self._start:
             self._problems.append("it has no start line")
         said = self._last.get("inferences")
-        if self._raw and type(said) is int and said != self._inferences.count:
-            self._problems.append(f"the agent counted {said} inferences, {self._inferences.count} could be read")
+        if self._raw and type(said) is int and said != self._inferences.in_window:
+            self._problems.append(f"the agent counted {said} arrivals, {self._inferences.in_window} could be read")
 
     def _update_attempt(self) -> None:
         """What the journal says about its attempt; the row is there unless the journal is all that is left."""

@@ -114,7 +114,7 @@ def write_journal(path: Path | None, order: Order, inferences: int = 400, warmup
     _warm_up(journal, order, warmup)
     switches = _window(journal, order, inferences, warmup, energy, throttled)
     if ending == "done":
-        journal.add("done", "cool", inferences=warmup + inferences, decisions=warmup + inferences, switches=switches,
+        journal.add("done", "cool", inferences=inferences, decisions=inferences, switches=switches,
                     sampler_cpu_pct=0.42, peak_rss_mb=74.5, learned=None)
     elif ending == "failed":
         journal.add("failed", "cool", error="agent", message="ZeroDivisionError: division by zero",
