@@ -131,7 +131,7 @@ def _parse(texts: list[bytes], before: int) -> Batch:
             found = json.loads("[" + b",".join(texts).decode("utf-8") + "]", parse_constant=_refuse)
         except (ValueError, RecursionError):
             found = []
-        if len(found) == len(texts) and all(entry.__class__ is dict for entry in found):
+        if len(found) == len(texts) and set(map(type, found)) == {dict}:
             return Batch(range(before + 1, before + 1 + len(found)), found, [])
     numbers: list[int] = []
     lines: list[Line] = []

@@ -14,6 +14,7 @@ Row = dict[str, Any]
 Values = tuple[Any, ...]                        # of all columns, in the table's order
 
 _MOST_METRICS = 500                             # in one sample; the agent has some thirty
+_LOAD = ("asked_cpu_pct", "achieved_cpu_pct", "asked_mem_mb", "achieved_mem_mb", "span_s")
 
 
 class Refused(Exception):
@@ -70,20 +71,19 @@ def sample_rows(line: Line, context: Context) -> list[Values]:
     values, scripted = line.get("values"), line.get("emulated", ())
     if not isinstance(values, dict) or len(values) > _MOST_METRICS or not isinstance(scripted, list | tuple):
         raise Refused("a sample without values")
-    rows = [_measurement(line, context, context.origin(name), value) for name, value in values.items()
-            if name not in scripted]
+    origins = [context.origin(name) for name in values]
     for name in values.keys() & {name for name in scripted if isinstance(name, str)}:
-        origin = context.origin(name)._replace(source="trace", provenance=_scripted(context))
-        rows.append(_measurement(line, context, origin, values[name]))
+        place = list(values).index(name)
+        origins[place] = origins[place]._replace(source="trace", provenance=_scripted(context))
     cost = Origin("sampler_cost_us", "sampler", "us", context.sensed())
-    return [*rows, _measurement(line, context, cost, line.get("cost_us"))]
+    return _measurements(line, context, [*origins, cost], [*values.values(), line.get("cost_us")])
 
 
 def loadgen_rows(line: Line, context: Context) -> list[Values]:
     """Rows of table measurement: asked and achieved load since the last such line."""
-    return [_measurement(line, context, Origin(metric, "loadgen", unit_of(metric), _scripted(context)), line[metric])
-            for metric in ("asked_cpu_pct", "achieved_cpu_pct", "asked_mem_mb", "achieved_mem_mb", "span_s")
-            if metric in line]
+    metrics = [metric for metric in _LOAD if metric in line]
+    origins = [Origin(metric, "loadgen", unit_of(metric), _scripted(context)) for metric in metrics]
+    return _measurements(line, context, origins, [line[metric] for metric in metrics])
 
 
 def decision_row(line: Line, context: Context) -> Row:
@@ -112,13 +112,15 @@ def _scripted(context: Context) -> str:
     return "emulated" if context.provenance in ("measured", "emulated", "modelled") else context.provenance
 
 
-def _measurement(line: Line, context: Context, origin: Origin, value: Any) -> Values:
-    return (context.trial, line["seq"], origin.metric, line["t_ns"], clean(line["phase"]), _number(value), origin.unit,
-            origin.source, origin.provenance)
+def _measurements(line: Line, context: Context, origins: list[Origin], values: list[Any]) -> list[Values]:
+    trial, seq, t_ns, phase = context.trial, line["seq"], line["t_ns"], clean(line["phase"])
+    return [(trial, seq, metric, t_ns, phase, _number(value), unit, source, provenance)
+            for (metric, source, unit, provenance), value in zip(origins, values)]
 
 
 def _number(value: Any) -> float | None:
-    if type(value) not in (float, int, bool):
-        return None
-    number = float(value) if abs(value) < 2**63 else math.inf
-    return number if math.isfinite(number) else None
+    if type(value) is not float:
+        if type(value) not in (int, bool):
+            return None
+        value = float(value) if abs(value) < 2**63 else math.inf
+    return value if math.isfinite(value) else None
