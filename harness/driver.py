@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from db.derive import derive_trial
 from db.ingest import ingest_journal
-
 from db.store import Store
 from device_agents.wire import Trial
 from harness.campaign import NO_RUNTIME

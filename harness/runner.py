@@ -13,8 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from workloads.bundle import BundleFolder, open_bundle
-
 from device_agents.wire import BranchBundle, Cost, Order, Trial
 from harness.config import PreflightSpec
 from harness.device import Device, Held, held_trials, open_device
@@ -33,6 +31,7 @@ from harness.home import Home
 from harness.leases import Windows
 from harness.preflight import limits
 from harness.seams import Report, TrialResult
+from workloads.bundle import BundleFolder, open_bundle
 
 SETUP_S = 90.0                                  # import the runtime, load the branches, on the slowest board
 PROFILE_ROUNDS, PROFILE_WARMUP = 20, 3

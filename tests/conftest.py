@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-
 PLUGINS = Path(__file__).parent / "plugins"
 
 

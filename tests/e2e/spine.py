@@ -56,8 +56,8 @@ def write_campaign(folder: Path, model: str, fleet: str = FLEET, engine: str = "
                    duration_s: float = 0.6, traces: str = '"idle"') -> Path:
     (folder / "fleet.toml").write_text(fleet)
     path = folder / "spine.toml"
-    path.write_text(CAMPAIGN % {"model": model, "engine": engine, "repeats": repeats, "duration_s": duration_s, "plugins": PLUGINS,
-                                "traces": traces})
+    path.write_text(CAMPAIGN % {"model": model, "engine": engine, "repeats": repeats, "duration_s": duration_s,
+                                "plugins": PLUGINS, "traces": traces})
     return path
 
 
