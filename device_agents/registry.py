@@ -4,13 +4,13 @@
 the folder. Plug-in folders of the user (same sub-folder names) are searched after the project's own, and may not
 shadow them. Works from a source tree and from inside agent.pyz. Standard library, Python >= 3.6.
 """
+import functools
 import importlib
 import importlib.util
 import os
-import pkgutil
 import sys
 from types import ModuleType
-from typing import Any, Iterable, List
+from typing import Any, FrozenSet, Iterable, List, Set
 
 
 class UnknownPlugin(Exception):
@@ -27,12 +27,12 @@ class BadPlugin(Exception):
 
 def names(package: str, plugin_dirs: Iterable[str] = ()) -> List[str]:
     """Sorted plug-in names of a package such as "device_agents.adapters", those of the user's folders included."""
-    found = {info.name for info in pkgutil.iter_modules(importlib.import_module(package).__path__)}
+    found = set(_own(package))
     folder = package.rpartition(".")[2]
     for directory in plugin_dirs:
         path = os.path.join(directory, folder)
         if os.path.isdir(path):
-            found.update(entry[:-3] for entry in os.listdir(path) if entry.endswith(".py") and entry != "__init__.py")
+            found.update(_files(path))
     return sorted(found)
 
 
@@ -43,7 +43,7 @@ def load_module(package: str, name: str, plugin_dirs: Iterable[str] = ()) -> Mod
     folder = package.rpartition(".")[2]
     if name not in allowed:
         raise UnknownPlugin(name, folder, allowed)
-    if name in {info.name for info in pkgutil.iter_modules(importlib.import_module(package).__path__)}:
+    if name in _own(package):
         return importlib.import_module(package + "." + name)
     for directory in plugin_dirs:
         path = os.path.join(directory, folder, name + ".py")
@@ -61,6 +61,23 @@ def load(package: str, name: str, seam: Any, plugin_dirs: Iterable[str] = ()) ->
         raise BadPlugin("%s must hold exactly one class derived from %s, found %d"
                         % (getattr(module, "__file__", name), seam.__name__, len(found)))
     return found[0]
+
+
+@functools.lru_cache(maxsize=None)
+def _own(package: str) -> FrozenSet[str]:
+    """Names in the project's own folder. Listed once a process: the agent loads some twenty plug-ins at each start."""
+    found: Set[str] = set()
+    for path in importlib.import_module(package).__path__:
+        if os.path.isdir(path):
+            found.update(_files(path))
+        else:                                   # inside agent.pyz; pkgutil is slow to import
+            import pkgutil
+            found.update(info.name for info in pkgutil.iter_modules([path]))
+    return frozenset(found)
+
+
+def _files(path: str) -> List[str]:
+    return [entry[:-3] for entry in os.listdir(path) if entry.endswith(".py") and entry != "__init__.py"]
 
 
 def _import_file(path: str, alias: str) -> ModuleType:

@@ -64,8 +64,7 @@ def _work(folder: TrialFolder, order: Order, journal: Journal, clock: Clock) -> 
     load = ScriptedLoad(trial.trace, identity.cores(), journal, clock)
     sampler = Sampler("", trial.sample_hz, clock, journal, sensors, energy,
                       lambda: ([os.getpid()], load.pids()), load.scripted)
-    gc.collect()
-    getattr(gc, "freeze", gc.collect)()         # from Python 3.7 on: what exists now is never scanned again
+    getattr(gc, "freeze", int)()                # from Python 3.7 on: what exists now is never scanned again
     fields = run_trial(Parts(order, read_bundle(folder.store, trial.bundle), folder.store, journal, clock, engine,
                              adapter, sampler, load))
     return dict(fields, peak_rss_mb=memory.peak_rss_mb())

@@ -65,11 +65,10 @@ def stay(folder: TrialFolder, order: Order, claim: Claim, warm_s: float) -> None
 
 
 def _import_for_all(engine: str) -> None:
-    """What every trial would import: the loop, the sensors, the runtime. Opens nothing."""
-    from device_agents import trial_process  # noqa: F401
-    for folder in ("sensors", "energy"):
-        for name in registry.names("device_agents." + folder):
-            registry.load_module("device_agents." + folder, name)
+    """What every trial would import: the loop, the sensors (read once, which compiles their patterns), the runtime."""
+    from device_agents import probe, sampler, trial_process  # noqa: F401
+    probe.read_all(sampler.open_sensors(), "")
+    sampler.open_energy("", None)
     try:
         registry.load("device_agents.engines", engine, Engine).runtime()
     except (Unsupported, registry.UnknownPlugin):
