@@ -1,0 +1,13 @@
+"""Random, any branch drawn anew all the time: a hand-made baseline (no paper). Offline there is nothing to derive.
+
+Deviations: none. `every`, the inferences between two draws, is the campaign's to state; it is 1 otherwise.
+"""
+from typing import Any
+
+from device_agents.wire import BranchBundle
+from workloads.seams import Method
+
+
+class RandomBranch(Method):
+    def policy(self, bundle: BranchBundle) -> dict[str, Any]:  # noqa: ARG002
+        return {"every": 1}
