@@ -51,6 +51,11 @@ def operators(stages: int, **by_stage: str) -> BranchSpec:
     return BranchSpec("-".join(f"{name}-s{stage}" for stage, name in chosen), "operator", stages, 1.0, chosen)
 
 
+def uniform(stages: int, name: str, slots: Sequence[int]) -> BranchSpec:
+    """The same operator in every slot of the network; called by the operator's name."""
+    return BranchSpec(name, "operator", stages, 1.0, tuple((slot, name) for slot in sorted(slots)))
+
+
 def check(specs: Sequence[BranchSpec], stages: int) -> tuple[BranchSpec, ...]:
     """The specs, when they make sense together. Raises UserError naming the first that does not."""
     if not specs or specs[0].kind != "full" or sum(spec.kind == "full" for spec in specs) != 1:

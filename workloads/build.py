@@ -66,7 +66,7 @@ def _build(home: Path, recipe: Recipe, progress: Report, plugin_dirs: Sequence[s
     settings = resolve(model.training, recipe.training)
     data = task.load()
     torch.manual_seed(recipe.seed)
-    net = model.build(task.shape, task.classes)
+    net = model.build(task.shape, task.classes, model.branches())
     checkpoint = home / "cache" / f"train-{recipe.digest(plugin_dirs)}.pt"
     trained = train.fit(net, train.joint_loss(net, task.shape, settings), data.train, settings, recipe.seed, progress,
                         checkpoint, task.augment)

@@ -16,8 +16,8 @@ from device_agents.wire import sha256_of
 from workloads.seams import Task
 
 #: Files that shape weights or artifacts, whatever the model.
-SOURCES = ("branches.py", "build.py", "describe.py", "export.py", "seams.py", "settings.py", "splits.py",
-           "supernet.py", "train.py", "models/operators.py")
+SOURCES = ("branches.py", "build.py", "cifar_files.py", "describe.py", "export.py", "seams.py", "settings.py",
+           "splits.py", "supernet.py", "train.py", "models/operators.py")
 LIBRARIES = ("torch", "onnx", "numpy")
 
 

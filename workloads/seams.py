@@ -4,7 +4,7 @@ A plug-in file holds exactly one class that derives from its seam, and a docstri
 campaign. Read by the registry and by build.py. Holds no logic and imports no torch, so that plans stay cheap; a
 model's file imports torch itself.
 """
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from workloads.branches import BranchSpec
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
 
 
 class Split(NamedTuple):
@@ -54,6 +55,8 @@ class Task:
     metric = "accuracy"
     #: Training-time augmentation: "shift" = largest shift in pixels along each axis longer than 1, "flip" = mirror.
     augment: dict[str, Any] = {}     # noqa: RUF012
+    #: (address, md5, folder that it unpacks to) of an official archive, for `edgefleet data fetch`.
+    archive: tuple[str, str, str] | None = None
 
     def checksum(self) -> str:
         """sha256 that identifies the data; cheap, and without torch. Raises UserError when the data are missing."""
@@ -69,13 +72,18 @@ class Model:
 
     #: Training settings that fit this network; a campaign may override any of them, and no others exist (train.py).
     training: dict[str, Any] = {}    # noqa: RUF012
+    #: Stages (from 1) that a compression operator can replace.
+    slots: tuple[int, ...] = ()
 
     def branches(self) -> tuple[BranchSpec, ...]:
         """The branches it trains and exports; exactly one of kind "full", which comes first."""
         raise NotImplementedError
 
-    def build(self, shape: tuple[int, ...], classes: int) -> Any:
-        """The untrained network, a workloads.supernet.SuperNet, initialised from torch's global random state."""
+    def build(self, shape: tuple[int, ...], classes: int, specs: Sequence[BranchSpec]) -> Any:
+        """The untrained network of these branches, a workloads.supernet.SuperNet, from torch's global random state.
+
+        `specs` are branches(), or fewer or others for measurements; the first is the full one.
+        """
         raise NotImplementedError
 
 

@@ -7,7 +7,8 @@ and exported. Each width has BatchNorm parameters of its own; each branch has it
 Used by models and train.py.
 """
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -98,8 +99,8 @@ class Stem(nn.Module):
 class Stage(nn.Module):
     """Residual blocks, and the operator chains that may stand in for all of them."""
 
-    def __init__(self, blocks: Sequence[Block], operators: dict[str, nn.Module], cout: dict[str, int]) -> None:
-        """`cout` gives the output channels of each variant, "" being the blocks."""
+    def __init__(self, blocks: Sequence[Block], operators: dict[str, nn.Module], cout: int) -> None:
+        """All variants give `cout` channels, so that they combine freely across stages."""
         super().__init__()
         self.blocks, self.operators, self.cout = nn.ModuleList(blocks), nn.ModuleDict(operators), cout
 
@@ -127,7 +128,7 @@ class SuperNet(nn.Module):
 
     def _features(self, spec: BranchSpec) -> int:
         last: Stage = self.stages[spec.stages - 1]
-        return scaled(last.cout[spec.variant(spec.stages)], spec.width)
+        return scaled(last.cout, spec.width)
 
     def forward(self, x: torch.Tensor, specs: Sequence[BranchSpec]) -> dict[str, torch.Tensor]:
         """Logits (n, classes) of each asked branch; common prefixes of their paths are computed once."""
@@ -151,6 +152,31 @@ class SuperNet(nn.Module):
         parts += [stage.extract(spec.width, spec.variant(number))
                   for number, stage in enumerate(self.stages[:spec.stages], 1)]
         return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), copy.deepcopy(self.heads[spec.id]))
+
+
+class Shape(NamedTuple):
+    """What a residual network looks like. `operator(name, stage)` makes the layers that replace that stage."""
+
+    stem: int                                       # channels of the first convolution
+    channels: tuple[int, ...]                       # of each stage
+    blocks: tuple[int, ...]                         # of each stage
+    strides: tuple[tuple[int, int], ...]            # of each stage's first block
+    kernel: tuple[int, int]
+    operator: Callable[[str, int], nn.Module]
+    stem_stride: tuple[int, int] = (1, 1)
+
+
+def residual(look: Shape, specs: Sequence[BranchSpec], inputs: int, classes: int) -> SuperNet:
+    """A residual network with the operator chains and widths that `specs` ask for. `inputs` = channels of a sample."""
+    widths = widths_of(specs)
+    stages, cin = [], look.stem
+    for number, (cout, count, stride) in enumerate(zip(look.channels, look.blocks, look.strides, strict=True), 1):
+        blocks = [Block(cin if index == 0 else cout, cout, look.kernel, stride if index == 0 else (1, 1), widths)
+                  for index in range(count)]
+        names = sorted({name for spec in specs for stage, name in spec.operators if stage == number})
+        stages.append(Stage(blocks, {name: look.operator(name, number) for name in names}, cout))
+        cin = cout
+    return SuperNet(Stem(inputs, look.stem, look.kernel, look.stem_stride, widths), stages, specs, classes)
 
 
 def _key(width: float) -> str:

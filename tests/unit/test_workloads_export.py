@@ -22,7 +22,7 @@ import sys, torch
 from workloads.export import to_onnx
 from workloads.models.resnet_digits import ResnetDigits
 torch.manual_seed(3)
-net = ResnetDigits().build((1, 16, 16), 10)
+net = ResnetDigits().build((1, 16, 16), 10, ResnetDigits().branches())
 sys.stdout.buffer.write(to_onnx(net.extract(net.specs[5]), (1, 16, 16)))
 """
 
@@ -69,7 +69,7 @@ def test_same_bytes_from_two_folders(tmp_path: Path) -> None:
 
 def test_old_runtimes_can_read_it_and_nothing_tells_where_it_was_made() -> None:
     torch.manual_seed(2)
-    net = ResnetDigits().build(SHAPE, 10)
+    net = ResnetDigits().build(SHAPE, 10, ResnetDigits().branches())
     data = to_onnx(net.extract(net.specs[0]), SHAPE)
     model = onnx.load_model_from_string(data)
     assert model.ir_version <= IR_VERSION
@@ -81,7 +81,7 @@ def test_old_runtimes_can_read_it_and_nothing_tells_where_it_was_made() -> None:
 
 def test_a_file_that_differs_is_refused() -> None:
     torch.manual_seed(2)
-    net = ResnetDigits().build(SHAPE, 10)
+    net = ResnetDigits().build(SHAPE, 10, ResnetDigits().branches())
     plain = net.extract(net.specs[1]).eval()
     samples = np.random.default_rng(0).standard_normal((2, *SHAPE)).astype(np.float32)
     data = to_onnx(plain, SHAPE)

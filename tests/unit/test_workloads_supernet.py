@@ -15,7 +15,7 @@ SHAPE = (1, 16, 16)
 @pytest.fixture(scope="module")
 def net() -> SuperNet:
     torch.manual_seed(0)
-    net = ResnetDigits().build(SHAPE, 10)
+    net = ResnetDigits().build(SHAPE, 10, ResnetDigits().branches())
     with torch.no_grad():
         for norm in net.modules():
             if isinstance(norm, torch.nn.BatchNorm2d):      # far from their initial values, so that a mix-up shows

@@ -34,8 +34,8 @@ def tiny_data() -> Split:
 def tiny_net() -> SuperNet:
     torch.manual_seed(5)
     widths, kernel = (0.5, 1.0), (3, 3)
-    stages = [Stage([Block(4, 4, kernel, (1, 1), widths)], {}, {"": 4}),
-              Stage([Block(4, 8, kernel, (2, 2), widths)], {}, {"": 8})]
+    stages = [Stage([Block(4, 4, kernel, (1, 1), widths)], {}, 4),
+              Stage([Block(4, 8, kernel, (2, 2), widths)], {}, 8)]
     specs = (full(2), early_exit(1), narrow(0.5, 2), narrow(0.5, 2, depth=1))
     return SuperNet(Stem(1, 4, kernel, (1, 1), widths), stages, specs, 2)
 

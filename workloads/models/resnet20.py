@@ -1,0 +1,37 @@
+"""ResNet20 for CIFAR (He et al., CVPR 2016, section 4.2): stages of 16, 32 and 64 channels, three blocks each.
+
+Deviation: shortcuts that change the shape are 1x1 convolutions (option B), not padding. Operators may replace stage 2,
+stage 3 or both, by three layers and a max-pool as in resnet18; that placement is ours. Sixteen branches.
+"""
+from collections.abc import Sequence
+
+from torch import nn
+
+from workloads.branches import BranchSpec, early_exit, full, narrow, operators, uniform
+from workloads.models.operators import OPERATORS, chain
+from workloads.seams import Model
+from workloads.supernet import Shape, SuperNet, residual
+
+CHANNELS = (16, 32, 64)
+
+
+class Resnet20(Model):
+    training = {"epochs": 40, "batch": 64, "lr": 0.1, "sampled": 2}  # noqa: RUF012
+    slots = (2, 3)
+
+    def branches(self) -> tuple[BranchSpec, ...]:
+        return (full(3), early_exit(2), early_exit(1), narrow(0.5, 3), narrow(0.5, 3, depth=2),
+                *(uniform(3, name, self.slots) for name in OPERATORS),
+                operators(3, stage2="dpconv", stage3="inception2"), operators(3, stage2="inception2", stage3="dpconv"),
+                operators(3, stage3="inception2"), operators(3, stage3="dpconv"), operators(3, stage3="svd"),
+                operators(3, stage3="fire"))
+
+    def build(self, shape: tuple[int, ...], classes: int, specs: Sequence[BranchSpec]) -> SuperNet:
+        look = Shape(16, CHANNELS, blocks=(3, 3, 3), strides=((1, 1), (2, 2), (2, 2)), kernel=(3, 3),
+                     operator=_operator)
+        return residual(look, specs, shape[0], classes)
+
+
+def _operator(name: str, stage: int) -> nn.Module:
+    cin, cout = CHANNELS[stage - 2], CHANNELS[stage - 1]
+    return chain(name, (cin, cout, cout, cout), pool=(2, 2))
