@@ -1,0 +1,35 @@
+"""docs/methods.md has a section for every method, and names every setting of it with its default."""
+import re
+from pathlib import Path
+
+import pytest
+
+from device_agents import registry
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = registry.names("device_agents.adapters")
+
+
+def section(name: str) -> str:
+    text = (ROOT / "docs" / "methods.md").read_text()
+    found = re.search(rf"^## {re.escape(name)}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, f"docs/methods.md has no section for {name}"
+    return found.group(1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_says_what_is_published_what_is_ours_and_the_limits(name: str) -> None:
+    text = section(name)
+    assert "**Published:**" in text and "**Ours:**" in text
+    assert "**Limits:**" in text or "does not win" in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_is_told_with_its_default(name: str) -> None:
+    module = registry.load_module("device_agents.adapters", name)
+    rows = {}
+    for row in re.findall(r"^\| (`.*?`) \| (.*?) \|", section(name), re.MULTILINE):
+        rows.update(zip(re.findall(r"`(\w+)`", row[0]), row[1].split(", "), strict=False))
+    for setting, default in getattr(module, "_DEFAULTS", {}).items():
+        assert setting in rows, f"{setting} of {name} is not documented"
+        assert default is None or float(rows[setting]) == default, setting
