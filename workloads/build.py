@@ -87,16 +87,16 @@ def _build(home: Path, recipe: Recipe, progress: Report, plugin_dirs: Sequence[s
 def _export(net: Any, task: Task, data: Dataset,
             progress: Report) -> tuple[tuple[Branch, ...], dict[str, bytes], float]:
     """Every branch recalibrated, judged on validation data, exported and checked."""
-    from workloads import describe, export, train
+    from workloads import export, size, train
 
     branches, artifacts, worst, began = [], {}, 0.0, time.monotonic()
     for number, spec in enumerate(net.specs, 1):
         plain = net.extract(spec)
         train.recalibrate(plain, data.train)
-        size = describe.measure(plain, task.shape)
+        cost = size.measure(plain, task.shape)
         artifacts[spec.id] = export.to_onnx(plain, task.shape)
         worst = max(worst, export.check_same(artifacts[spec.id], plain, data.val.x[:CHECK_SAMPLES], spec.id))
-        branches.append(Branch(spec.id, "", train.accuracy(plain, data.val), size.macs, size.params, 0,
+        branches.append(Branch(spec.id, "", train.accuracy(plain, data.val), cost.macs, cost.params, 0,
                                spec.precision, spec.kind))
         per_s = number / max(1e-9, time.monotonic() - began)
         progress(Progress("export", number, len(net.specs), per_s, (len(net.specs) - number) / per_s, spec.id))

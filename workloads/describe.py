@@ -1,61 +1,78 @@
-"""Size of a network: parameters, multiply-accumulates, storage and activation memory, by one forward pass.
+"""What a network, or one branch of it, costs on paper: parameters, MACs, storage, activation memory. No training.
 
-Our convention counts the multiply-accumulates of convolutions and dense layers, and nothing else. Convention "thop"
-counts as the author database did: in addition four operations an element for an affine BatchNorm, and one an output
-element for pooling. Used by `edgefleet describe`, by training (which branch is the smallest) and by the manifest.
+Called by `edgefleet describe`. Refuses operators, exits and widths that the network does not have, and inputs that it
+cannot take.
 """
-import math
-from typing import NamedTuple
+import difflib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
-CONVENTIONS = ("ours", "thop")
-
-
-class Size(NamedTuple):
-    """For one sample. `activations_b` is the largest sum of one layer's input and output, in float32."""
-
-    params: int
-    macs: int
-    storage_b: int
-    activations_b: int
+from device_agents.seams import UserError
+from workloads.branches import BranchSpec, uniform
+from workloads.models.operators import OPERATORS
+from workloads.recipe import load_plugin
+from workloads.seams import Model
+from workloads.size import CONVENTIONS, Size, measure
 
 
-def measure(net: nn.Module, shape: tuple[int, ...], convention: str = "ours") -> Size:
-    """Size of a plain network (batch axis added here). `net` is left as it was."""
-    macs = activations = 0
-    leaves = [module for module in net.modules() if not list(module.children())]
+class Description(NamedTuple):
+    """`replaced` = stages that an operator replaces. Sizes are for one sample, in float32, before export."""
 
-    def count(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        nonlocal macs, activations
-        macs += layer_macs(module, inputs[0], output, convention)
-        activations = max(activations, 4 * (inputs[0].numel() + output.numel()))
+    model: str
+    branch: str
+    replaced: tuple[int, ...]
+    classes: int
+    shape: tuple[int, ...]
+    convention: str
+    size: Size
 
-    handles = [leaf.register_forward_hook(count) for leaf in leaves]
-    was_training, device = net.training, next(net.parameters()).device
+    def to_json(self) -> dict[str, Any]:
+        """Flat, with units in the names."""
+        return {"model": self.model, "branch": self.branch, "replaced_stages": list(self.replaced),
+                "classes": self.classes, "input": "x".join(map(str, self.shape)), "macs_convention": self.convention,
+                "params": self.size.params, "macs": self.size.macs, "storage_b": self.size.storage_b,
+                "activations_b": self.size.activations_b}
+
+
+def describe(model: str, branch: str = "full", classes: int = 10, shape: tuple[int, ...] = (3, 32, 32),
+             convention: str = "ours", plugin_dirs: Sequence[str] = ()) -> Description:
+    """Describe one branch of a model. `branch` is a branch's id, or an operator, which then fills every slot.
+
+    Raises UserError: no such model, branch or convention, or an input of the wrong shape.
+    """
+    if convention not in CONVENTIONS:
+        raise UserError(f"no convention {convention!r}; there is: {', '.join(CONVENTIONS)}")
+    if classes < 1:
+        raise UserError(f"classes must be at least 1, is {classes}")
+    found: Model = load_plugin("models", model, Model, plugin_dirs)()
+    spec = _spec(found, model, branch)
+    full = found.branches()[0]
     try:
-        with torch.no_grad():
-            net.eval()(torch.zeros(1, *shape, device=device))
-    finally:
-        net.train(was_training)
-        for handle in handles:
-            handle.remove()
-    params = sum(parameter.numel() for parameter in net.parameters())
-    # Running statistics are stored too, until export folds them away.
-    stored = sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
-    return Size(params, macs, stored, activations)
+        with torch.random.fork_rng():
+            net = found.build(shape, classes, (full,) if spec == full else (full, spec))
+            size = measure(net.extract(spec), shape, convention)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise UserError(f"{model} cannot take an input of {'x'.join(map(str, shape))}: {error}") from None
+    return Description(model, spec.id, tuple(stage for stage, _ in spec.operators), classes, shape, convention, size)
 
 
-def layer_macs(module: nn.Module, x: torch.Tensor, y: torch.Tensor, convention: str) -> int:
-    """Multiply-accumulates of one layer that turned `x` into `y`."""
-    if isinstance(module, nn.Conv2d):
-        return y.numel() * (module.in_channels // module.groups) * math.prod(module.kernel_size)
-    if isinstance(module, nn.Linear):
-        return y.numel() * module.in_features
-    if convention == "thop":
-        if isinstance(module, nn.BatchNorm2d):
-            return 4 * x.numel() if module.affine else 2 * x.numel()
-        if isinstance(module, nn.AdaptiveAvgPool2d):
-            return y.numel() * (x[0, 0].numel() // y[0, 0].numel() + 1)
-    return 0
+def parse_shape(text: str) -> tuple[int, ...]:
+    """'3x32x32' to (3, 32, 32). Raises UserError."""
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise UserError(f"input {text!r}: write channels x height x width, for example 3x32x32")
+    return tuple(int(part) for part in parts)
+
+
+def _spec(model: Model, name: str, branch: str) -> BranchSpec:
+    specs = {spec.id: spec for spec in model.branches()}
+    if branch in specs:
+        return specs[branch]
+    if branch in OPERATORS:
+        return uniform(model.branches()[0].stages, branch, model.slots)
+    allowed = [*specs, *(operator for operator in OPERATORS if operator not in specs)]
+    near = difflib.get_close_matches(branch, allowed, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise UserError(f"{name} has no branch or operator {branch!r}.{hint} There is: {', '.join(allowed)}")

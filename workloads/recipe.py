@@ -16,7 +16,7 @@ from device_agents.wire import sha256_of
 from workloads.seams import Task
 
 #: Files that shape weights or artifacts, whatever the model.
-SOURCES = ("branches.py", "build.py", "cifar_files.py", "describe.py", "export.py", "seams.py", "settings.py",
+SOURCES = ("branches.py", "build.py", "cifar_files.py", "export.py", "seams.py", "settings.py", "size.py",
            "splits.py", "supernet.py", "train.py", "models/operators.py")
 LIBRARIES = ("torch", "onnx", "numpy")
 

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from device_agents.seams import UserError
 from workloads.branches import BranchSpec
-from workloads.describe import measure
 from workloads.seams import Progress, Report, Split
 from workloads.settings import TrainSettings
+from workloads.size import measure
 from workloads.supernet import SuperNet
 
 Loss = Callable[[torch.Tensor, torch.Tensor, np.random.Generator], tuple[torch.Tensor, int]]

@@ -5,7 +5,7 @@ import torch
 
 from device_agents import registry
 from workloads.branches import check
-from workloads.describe import measure
+from workloads.size import measure
 from workloads.export import check_same, to_onnx
 from workloads.recipe import load_plugin
 from workloads.seams import Model

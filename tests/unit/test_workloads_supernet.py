@@ -4,8 +4,8 @@ import torch
 
 from device_agents.seams import UserError
 from workloads.branches import BranchSpec, check, early_exit, full, narrow, operators
-from workloads.describe import measure
 from workloads.models.resnet_digits import ResnetDigits
+from workloads.size import measure
 from workloads.supernet import SuperNet
 
 torch.set_num_threads(1)                        # tiny networks: a second thread only waits
