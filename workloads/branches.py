@@ -51,6 +51,16 @@ def operators(stages: int, **by_stage: str) -> BranchSpec:
     return BranchSpec("-".join(f"{name}-s{stage}" for stage, name in chosen), "operator", stages, 1.0, chosen)
 
 
+def eight_bit(stages: int) -> BranchSpec:
+    """The full network in 8-bit integers, quantised after training."""
+    return BranchSpec("int8", "precision", stages, precision="int8")
+
+
+def trained(specs: Sequence[BranchSpec]) -> tuple[BranchSpec, ...]:
+    """The branches that training knows; the others are made from them."""
+    return tuple(spec for spec in specs if spec.precision == "float32")
+
+
 def uniform(stages: int, name: str, slots: Sequence[int]) -> BranchSpec:
     """The same operator in every slot of the network; called by the operator's name."""
     return BranchSpec(name, "operator", stages, 1.0, tuple((slot, name) for slot in sorted(slots)))
@@ -74,6 +84,17 @@ def check(specs: Sequence[BranchSpec], stages: int) -> tuple[BranchSpec, ...]:
         for stage, name in spec.operators:
             if not 1 <= stage <= spec.stages:
                 raise UserError(f"branch {spec.id!r} puts {name} in stage {stage}, which it does not run")
+        if spec.precision != "float32" and not any(_path(spec) == _path(other) for other in trained(specs)):
+            raise UserError(f"branch {spec.id!r} is a form of a float32 branch that is not in the set")
         if spec.operators and spec.width != 1:
             raise UserError(f"branch {spec.id!r} combines operators with a width; operators run at full width")
     return tuple(specs)
+
+
+def parent(spec: BranchSpec, specs: Sequence[BranchSpec]) -> BranchSpec:
+    """The float32 branch with the same path."""
+    return next(other for other in trained(specs) if _path(other) == _path(spec))
+
+
+def _path(spec: BranchSpec) -> tuple[object, ...]:
+    return spec.stages, spec.width, spec.operators

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from device_agents.wire import Branch, BranchBundle, canonical_json
+from workloads.branches import BranchSpec, check, parent, trained
 from workloads.bundle import BundleFolder, find_bundle, recipe_path, write_bundle, write_file, write_policy
 from workloads.recipe import Recipe, load_plugin, load_task
 from workloads.seams import Dataset, Method, Model, Progress, Report, Split, Task
@@ -38,6 +39,7 @@ def build_bundle(home: Path, recipe: Recipe, methods: Iterable[str], progress: R
     """
     began = time.monotonic()
     log: list[str] = []
+    offline: dict[str, Method] = {name: load_plugin("methods", name, Method, plugin_dirs)() for name in methods}
     folder = find_bundle(home, recipe, plugin_dirs)
     reused = folder is not None
     if folder is None:
@@ -46,11 +48,11 @@ def build_bundle(home: Path, recipe: Recipe, methods: Iterable[str], progress: R
                    (canonical_json({"bundle": folder.bundle.id}) + "\n").encode("ascii"))
     else:
         log.append(f"reused bundle {folder.bundle.id[:12]}")
-    for name in methods:
-        policy = load_plugin("methods", name, Method, plugin_dirs)().policy(folder.bundle)
+    for name, method in offline.items():
+        policy = method.policy(folder.bundle)
         if folder.policies.get(name) != policy:
             folder = write_policy(folder, name, policy)
-            log.append(f"policy for {name}: {canonical_json(policy)}")
+            log += [f"policy for {name}: {canonical_json(policy)}", *method.notes(folder.bundle)]
     return BuildResult(folder, reused, time.monotonic() - began, tuple(log))
 
 
@@ -66,41 +68,51 @@ def _build(home: Path, recipe: Recipe, progress: Report, plugin_dirs: Sequence[s
     settings = resolve(model.training, recipe.training)
     data = task.load()
     torch.manual_seed(recipe.seed)
-    net = model.build(task.shape, task.classes, model.branches())
+    specs = model.branches()
+    net = model.build(task.shape, task.classes, trained(check(specs, specs[0].stages)))
     checkpoint = home / "cache" / f"train-{recipe.digest(plugin_dirs)}.pt"
-    trained = train.fit(net, train.joint_loss(net, task.shape, settings), data.train, settings, recipe.seed, progress,
+    run = train.fit(net, train.joint_loss(net, task.shape, settings), data.train, settings, recipe.seed, progress,
                         checkpoint, task.augment)
-    if trained.resumed_epoch:
-        log.append(f"training went on from epoch {trained.resumed_epoch + 1}")
-    branches, artifacts, worst = _export(net, task, data, progress)
+    if run.resumed_epoch:
+        log.append(f"training went on from epoch {run.resumed_epoch + 1}")
+    branches, artifacts, worst = _export(net, specs, task, data, progress)
     log.append(f"exported {len(branches)} branches; largest difference from torch {worst:.1e}")
     bundle = BranchBundle(
         id="", task=recipe.task, model=recipe.model, seed=recipe.seed, classes=task.classes, shape=task.shape,
         dtype="float32", samples="", labels="", count=0, branches=branches,
-        training=_facts(settings, trained.passes, trained.steps, data))
+        training=_facts(settings, run.passes, run.steps, data))
     folder = write_bundle(home, bundle, artifacts, _evaluation(data.test), {
-        **trained._asdict(), "torch": torch.__version__, "threads": torch.get_num_threads(), "export_worst": worst})
+        **run._asdict(), "torch": torch.__version__, "threads": torch.get_num_threads(), "export_worst": worst})
     checkpoint.unlink(missing_ok=True)
     return folder
 
 
-def _export(net: Any, task: Task, data: Dataset,
+def _export(net: Any, specs: Sequence[BranchSpec], task: Task, data: Dataset,
             progress: Report) -> tuple[tuple[Branch, ...], dict[str, bytes], float]:
-    """Every branch recalibrated, judged on validation data, exported and checked."""
-    from workloads import export, size, train
+    """Every branch recalibrated, judged on validation data, exported and checked; then what is made from those."""
+    from workloads import export, quantise, size, train
 
-    branches, artifacts, worst, began = [], {}, 0.0, time.monotonic()
-    for number, spec in enumerate(net.specs, 1):
-        plain = net.extract(spec)
-        train.recalibrate(plain, data.train)
-        cost = size.measure(plain, task.shape)
-        artifacts[spec.id] = export.to_onnx(plain, task.shape)
-        worst = max(worst, export.check_same(artifacts[spec.id], plain, data.val.x[:CHECK_SAMPLES], spec.id))
-        branches.append(Branch(spec.id, "", train.accuracy(plain, data.val), cost.macs, cost.params, 0,
-                               spec.precision, spec.kind))
+    branches: dict[str, Branch] = {}
+    artifacts: dict[str, bytes] = {}
+    worst, began = 0.0, time.monotonic()
+    for number, spec in enumerate(sorted(specs, key=lambda one: one.precision != "float32"), 1):
+        if spec.precision == "float32":
+            plain = net.extract(spec)
+            train.recalibrate(plain, data.train)
+            cost = size.measure(plain, task.shape)
+            artifacts[spec.id] = export.to_onnx(plain, task.shape)
+            worst = max(worst, export.check_same(artifacts[spec.id], plain, data.val.x[:CHECK_SAMPLES], spec.id))
+            branches[spec.id] = Branch(spec.id, "", train.accuracy(plain, data.val), cost.macs, cost.params, 0,
+                                       spec.precision, spec.kind)
+        else:
+            source = parent(spec, specs).id
+            artifacts[spec.id] = quantise.to_int8(artifacts[source], data.train, spec.id)
+            branches[spec.id] = branches[source]._replace(
+                id=spec.id, accuracy=quantise.accuracy_of(artifacts[spec.id], data.val), precision=spec.precision,
+                kind=spec.kind)
         per_s = number / max(1e-9, time.monotonic() - began)
-        progress(Progress("export", number, len(net.specs), per_s, (len(net.specs) - number) / per_s, spec.id))
-    return tuple(branches), artifacts, worst
+        progress(Progress("export", number, len(specs), per_s, (len(specs) - number) / per_s, spec.id))
+    return tuple(branches[spec.id] for spec in specs), artifacts, worst
 
 
 def _evaluation(test: Split) -> Split:

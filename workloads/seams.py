@@ -93,3 +93,7 @@ class Method:
     def policy(self, bundle: BranchBundle) -> dict[str, Any]:
         """JSON settings for the adapter of the same name; a campaign may override each. Validation data only."""
         raise NotImplementedError
+
+    def notes(self, bundle: BranchBundle) -> Sequence[str]:  # noqa: ARG002
+        """What people should know of the policy, for the log of the build."""
+        return ()

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from device_agents import registry
-from workloads.branches import check
-from workloads.size import measure
+from workloads.branches import check, trained
 from workloads.export import check_same, to_onnx
 from workloads.recipe import load_plugin
 from workloads.seams import Model
 from workloads.settings import resolve
+from workloads.size import measure
 
 torch.set_num_threads(1)
 NAMES = [name for name in registry.names("workloads.models") if name != "operators"]
@@ -40,7 +40,7 @@ def test_training_settings_are_known(model: Model) -> None:
 
 def test_every_branch_runs_alone_and_costs_less_than_the_full_one(name: str, model: Model) -> None:
     shape = SHAPES.get(name, IMAGE)
-    net = model.build(shape, 7, model.branches())
+    net = model.build(shape, 7, trained(model.branches()))
     sizes = {spec.id: measure(net.extract(spec), shape) for spec in net.specs}
     assert max(sizes, key=lambda branch: sizes[branch].macs) == "full"
     logits = net.eval()(torch.zeros(2, *shape), net.specs)
@@ -50,7 +50,7 @@ def test_every_branch_runs_alone_and_costs_less_than_the_full_one(name: str, mod
 def test_the_cheapest_branch_survives_export(name: str, model: Model) -> None:
     shape = SHAPES.get(name, IMAGE)
     torch.manual_seed(0)
-    net = model.build(shape, 7, model.branches())
+    net = model.build(shape, 7, trained(model.branches()))
     spec = min(net.specs, key=lambda one: measure(net.extract(one), shape).macs)
     plain = net.extract(spec).eval()
     samples = np.random.default_rng(0).standard_normal((2, *shape)).astype(np.float32)

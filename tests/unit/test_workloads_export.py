@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from device_agents.seams import UserError
-from workloads.export import IR_VERSION, OPSET, check_same, folded, to_onnx
+from workloads.export import IR_VERSION, OPSET, check_same, folded, session_of, to_onnx
 from workloads.models.operators import OPERATORS
 from workloads.models.resnet_digits import ResnetDigits
+from workloads.quantise import to_int8
+from workloads.seams import Split
 
 torch.set_num_threads(1)                        # tiny networks: a second thread only waits
 SHAPE = (1, 16, 16)
@@ -90,3 +92,41 @@ def test_a_file_that_differs_is_refused() -> None:
         plain[-1].bias[0] += 0.1
     with pytest.raises(UserError, match="exit2"):
         check_same(data, plain, samples, "exit2")
+
+
+OLD = """
+import sys
+import numpy
+import onnxruntime
+runtime = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+samples = numpy.load(sys.argv[2])
+numpy.save(sys.argv[3], runtime.run(None, {runtime.get_inputs()[0].name: samples})[0])
+"""
+
+
+def old_python() -> Path | None:
+    """The environment with Python 3.6 and onnxruntime 1.10 that `make check` sets up, where there is one."""
+    path = Path(__file__).resolve().parents[2] / ".venv36" / "bin" / "python"
+    found = path.exists() and subprocess.run([path, "-c", "import onnxruntime"], check=False).returncode == 0
+    return path if found else None
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_the_last_runtime_for_python36_computes_the_same(tmp_path: Path, precision: str) -> None:
+    python = old_python()
+    if python is None:
+        pytest.skip("no .venv36 with onnxruntime 1.10 (make check sets it up where there is a Python 3.6)")
+    torch.manual_seed(2)
+    net = ResnetDigits().build(SHAPE, 10, ResnetDigits().branches())
+    plain = shaken(net.extract(net.specs[0]))
+    samples = np.random.default_rng(0).standard_normal((4, *SHAPE)).astype(np.float32)
+    data = to_onnx(plain, SHAPE)
+    if precision == "int8":
+        data = to_int8(data, Split(samples, np.zeros(4, np.int64)), "full")
+    (tmp_path / "branch.onnx").write_bytes(data)
+    np.save(tmp_path / "in.npy", samples[:1])
+    subprocess.run([python, "-c", OLD, *(tmp_path / name for name in ("branch.onnx", "in.npy", "out.npy"))], check=True)
+    expected = session_of(data).run(None, {"input": samples[:1]})[0]
+    # Integer kernels of two runtimes may round an activation differently, by one step of a few hundred.
+    largest = float(np.abs(expected).max())
+    assert np.abs(np.load(tmp_path / "out.npy") - expected).max() <= (1e-4 if precision == "float32" else 0.05) * largest

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from workloads.branches import BranchSpec, early_exit, full, narrow, operators, uniform
+from workloads.branches import BranchSpec, early_exit, eight_bit, full, narrow, operators, uniform
 from workloads.models.operators import OPERATORS, chain, dpconv
 from workloads.seams import Model
 from workloads.supernet import Shape, SuperNet, residual
@@ -30,7 +30,7 @@ class Resnet18(Model):
                 *(uniform(4, name, self.slots) for name in OPERATORS),
                 operators(4, stage3="pooled_dpconv", stage4="inception2"),
                 operators(4, stage3="inception2", stage4="dpconv"), operators(4, stage3="fire", stage4="svd"),
-                operators(4, stage4="inception2"), operators(4, stage4="dpconv"), operators(4, stage4="svd"))
+                operators(4, stage4="inception2"), operators(4, stage4="dpconv"), eight_bit(4))
 
     def build(self, shape: tuple[int, ...], classes: int, specs: Sequence[BranchSpec]) -> SuperNet:
         look = Shape(64, CHANNELS, blocks=(2, 2, 2, 2), strides=((1, 1), (2, 2), (2, 2), (2, 2)), kernel=(3, 3),

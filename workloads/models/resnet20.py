@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from workloads.branches import BranchSpec, early_exit, full, narrow, operators, uniform
+from workloads.branches import BranchSpec, early_exit, eight_bit, full, narrow, operators, uniform
 from workloads.models.operators import OPERATORS, chain
 from workloads.seams import Model
 from workloads.supernet import Shape, SuperNet, residual
@@ -24,7 +24,7 @@ class Resnet20(Model):
                 *(uniform(3, name, self.slots) for name in OPERATORS),
                 operators(3, stage2="dpconv", stage3="inception2"), operators(3, stage2="inception2", stage3="dpconv"),
                 operators(3, stage3="inception2"), operators(3, stage3="dpconv"), operators(3, stage3="svd"),
-                operators(3, stage3="fire"))
+                eight_bit(3))
 
     def build(self, shape: tuple[int, ...], classes: int, specs: Sequence[BranchSpec]) -> SuperNet:
         look = Shape(16, CHANNELS, blocks=(3, 3, 3), strides=((1, 1), (2, 2), (2, 2)), kernel=(3, 3),

@@ -1,0 +1,135 @@
+"""From a user's own task, model and method, a file each, to a bundle: built once, reused, resumed, never half there."""
+from pathlib import Path
+
+import pytest
+import torch
+
+from device_agents.seams import UserError
+from workloads.build import build_bundle
+from workloads.bundle import open_bundle
+from workloads.recipe import Recipe
+from workloads.seams import Progress
+
+torch.set_num_threads(1)                        # tiny networks: a second thread only waits
+
+TASK = '''"""Two classes: a bright top, or a bright bottom."""
+import numpy as np
+from workloads.seams import Dataset, Split, Task
+
+class Halves(Task):
+    classes = 2
+    shape = (1, 8, 8)
+
+    def checksum(self):
+        return "0" * 64
+
+    def load(self):
+        return Dataset(made(0, 96), made(1, 32), made(2, 24))
+
+def made(seed, count):
+    x = np.random.default_rng(seed).standard_normal((count, 1, 8, 8)).astype(np.float32)
+    y = (np.arange(count) % 2).astype(np.int64)
+    x[y == 0, :, :4] += 3
+    x[y == 1, :, 4:] += 3
+    return Split(x, y)
+'''
+MODEL = '''"""Two stages, every kind of branch."""
+from workloads.branches import early_exit, eight_bit, full, narrow, operators
+from workloads.models.operators import chain
+from workloads.seams import Model
+from workloads.supernet import Shape, residual
+
+class Small(Model):
+    training = {"epochs": 6, "batch": 16, "lr": 0.1, "sampled": 1}
+    slots = (2,)
+
+    def branches(self):
+        return (full(2), eight_bit(2), early_exit(1), narrow(0.5, 2), operators(2, stage2="fire"))
+
+    def build(self, shape, classes, specs):
+        look = Shape(4, (4, 8), blocks=(1, 1), strides=((1, 1), (2, 2)), kernel=(3, 3),
+                     operator=lambda name, stage: chain(name, (4, 8), (2, 2)))
+        return residual(look, specs, shape[0], classes)
+'''
+METHOD = '''"""No paper."""
+from workloads.seams import Method
+
+class Best(Method):
+    def policy(self, bundle):
+        return {"branch": max(bundle.branches, key=lambda one: one.accuracy).id}
+'''
+BRANCHES = ["full", "int8", "exit1", "width50", "fire-s2"]
+RECIPE = Recipe("halves", "small", 3)
+
+
+@pytest.fixture
+def plugins(tmp_path: Path) -> list[str]:
+    folder = tmp_path / "my_plugins"
+    for name, text in (("tasks/halves.py", TASK), ("models/small.py", MODEL), ("methods/best.py", METHOD)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return [str(folder)]
+
+
+def test_a_users_task_and_model_become_a_bundle_and_are_found_again(tmp_path: Path, plugins: list[str]) -> None:
+    told: list[Progress] = []
+    made = build_bundle(tmp_path, RECIPE, ["best", "adascale"], told.append, plugins)
+    bundle = made.folder.bundle
+    assert not made.reused
+    assert [one.id for one in bundle.branches] == BRANCHES
+    assert (bundle.task, bundle.model, bundle.seed, bundle.count, bundle.shape) == ("halves", "small", 3, 24, (1, 8, 8))
+    assert min(branch.accuracy for branch in bundle.branches) >= 0.7
+    assert {one.step for one in told} == {"train", "export"}
+    int8 = bundle.branches[1]
+    assert (int8.precision, int8.macs) == ("int8", bundle.branches[0].macs)
+    assert set(made.folder.policies) == {"best", "adascale"}
+    assert open_bundle(made.folder.path) == made.folder
+
+    again = build_bundle(tmp_path, RECIPE, ["best"], told.append, plugins)
+    assert again.reused
+    assert again.folder == made.folder
+    assert not list((tmp_path / "cache").glob("*"))
+
+
+def test_the_same_recipe_gives_the_same_bundle_elsewhere(tmp_path: Path, plugins: list[str]) -> None:
+    one, other = (build_bundle(tmp_path / name, RECIPE, [], lambda _: None, plugins).folder for name in ("a", "b/c"))
+    assert one.bundle.id == other.bundle.id
+
+
+def test_a_method_can_be_added_to_a_bundle_that_is_there(tmp_path: Path, plugins: list[str]) -> None:
+    first = build_bundle(tmp_path, RECIPE, [], lambda _: None, plugins)
+    second = build_bundle(tmp_path, RECIPE, ["fixed"], lambda _: None, plugins)
+    assert second.reused
+    assert second.folder.bundle.id == first.folder.bundle.id
+    assert second.folder.policies == {"fixed": {"branch": "full"}}
+
+
+def test_a_killed_build_leaves_no_bundle_and_goes_on(tmp_path: Path, plugins: list[str],
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workloads.train.CHECKPOINT_EVERY_S", 0.0)
+    whole = build_bundle(tmp_path / "whole", RECIPE, [], lambda _: None, plugins)
+
+    def killed(progress: Progress) -> None:
+        if progress.step == "export":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_bundle(tmp_path, RECIPE, [], killed, plugins)
+    assert not (tmp_path / "bundles").exists()
+    resumed = build_bundle(tmp_path, RECIPE, [], lambda _: None, plugins)
+    assert any("went on from epoch" in line for line in resumed.log)
+    assert resumed.folder.bundle.id == whole.folder.bundle.id
+
+
+@pytest.mark.parametrize(("recipe", "methods", "says"), [
+    (RECIPE._replace(training={"epoch": 1}), [], "Did you mean 'epochs'"),
+    (RECIPE._replace(task="quarters"), [], "halves"),
+    (RECIPE._replace(model="operators", task="digits"), [], "exactly one class"),
+    (RECIPE, ["bets"], "best"),
+])
+def test_mistakes_leave_nothing_behind(tmp_path: Path, plugins: list[str], recipe: Recipe, methods: list[str],
+                                       says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        build_bundle(tmp_path, recipe, methods, lambda _: None, plugins)
+    left = [path.name for path in tmp_path.iterdir() if path.name != "my_plugins"]
+    assert not left
