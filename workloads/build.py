@@ -12,13 +12,11 @@ from typing import Any, NamedTuple
 from device_agents.wire import Branch, BranchBundle, canonical_json
 from workloads.branches import BranchSpec, check, parent, trained
 from workloads.bundle import BundleFolder, find_bundle, recipe_path, write_bundle, write_file, write_policy
+from workloads.evaluation import evaluation_samples
 from workloads.recipe import Recipe, load_plugin, load_task
-from workloads.seams import Dataset, Method, Model, Progress, Report, Split, Task
+from workloads.seams import Dataset, Method, Model, Progress, Report, Task
 from workloads.settings import TrainSettings, resolve
-from workloads.splits import stratified
 
-EVALUATION_MAX = 1000                           # samples in a bundle; a device need not hold a whole test set
-EVALUATION_SEED = 20_241_202
 CHECK_SAMPLES = 8
 
 
@@ -81,7 +79,7 @@ def _build(home: Path, recipe: Recipe, progress: Report, plugin_dirs: Sequence[s
         id="", task=recipe.task, model=recipe.model, seed=recipe.seed, classes=task.classes, shape=task.shape,
         dtype="float32", samples="", labels="", count=0, branches=branches,
         training=_facts(settings, run.passes, run.steps, data))
-    folder = write_bundle(home, bundle, artifacts, _evaluation(data.test), {
+    folder = write_bundle(home, bundle, artifacts, evaluation_samples(data.test), {
         **run._asdict(), "torch": torch.__version__, "threads": torch.get_num_threads(), "export_worst": worst})
     checkpoint.unlink(missing_ok=True)
     return folder
@@ -113,13 +111,6 @@ def _export(net: Any, specs: Sequence[BranchSpec], task: Task, data: Dataset,
         per_s = number / max(1e-9, time.monotonic() - began)
         progress(Progress("export", number, len(specs), per_s, (len(specs) - number) / per_s, spec.id))
     return tuple(branches[spec.id] for spec in specs), artifacts, worst
-
-
-def _evaluation(test: Split) -> Split:
-    if len(test.y) <= EVALUATION_MAX:
-        return test
-    rows, _ = stratified(test.y, EVALUATION_MAX, EVALUATION_SEED)
-    return Split(test.x[rows], test.y[rows])
 
 
 def _facts(settings: TrainSettings, passes: int, steps: int, data: Dataset) -> dict[str, Any]:

@@ -60,7 +60,8 @@ def open_bundle(path: Path) -> BundleFolder:
 
 def find_bundle(home: Path, recipe: Recipe, plugin_dirs: Sequence[str] = ()) -> BundleFolder | None:
     """The bundle that this recipe made before, or None. Raises UserError when it is there but damaged."""
-    pointer = recipe_path(home, recipe, plugin_dirs)
+    imported = imported_path(home, recipe.task, recipe.model)
+    pointer = imported if imported.is_file() else recipe_path(home, recipe, plugin_dirs)
     try:
         name = json.loads(pointer.read_text(encoding="utf-8"))["bundle"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -71,6 +72,17 @@ def find_bundle(home: Path, recipe: Recipe, plugin_dirs: Sequence[str] = ()) -> 
 
 def recipe_path(home: Path, recipe: Recipe, plugin_dirs: Sequence[str] = ()) -> Path:
     return home / "bundles" / "recipes" / f"{recipe.digest(plugin_dirs)}.json"
+
+
+def imported_path(home: Path, task: str, name: str) -> Path:
+    """Pointer to a bundle that was imported under a model's name; training seeds and settings mean nothing to it."""
+    return home / "bundles" / "imported" / f"{task}-{name}.json"
+
+
+def imported_names(home: Path) -> list[str]:
+    """Model names under which bundles were imported, whatever their task."""
+    folder = home / "bundles" / "imported"
+    return sorted({str(json.loads(path.read_text(encoding="utf-8"))["model"]) for path in _sorted_json(folder)})
 
 
 def write_bundle(home: Path, bundle: BranchBundle, artifacts: Mapping[str, bytes], evaluation: Split,

@@ -16,8 +16,8 @@ from device_agents.wire import sha256_of
 from workloads.seams import Task
 
 #: Files that shape weights or artifacts, whatever the model.
-SOURCES = ("branches.py", "build.py", "cifar_files.py", "export.py", "seams.py", "settings.py", "size.py",
-           "splits.py", "supernet.py", "train.py", "quantise.py", "models/operators.py")
+SOURCES = ("branches.py", "build.py", "cifar_files.py", "evaluation.py", "export.py", "quantise.py", "seams.py",
+           "settings.py", "size.py", "splits.py", "supernet.py", "train.py", "models/operators.py")
 LIBRARIES = ("torch", "onnx", "numpy")
 
 
