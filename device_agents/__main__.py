@@ -134,9 +134,9 @@ def _clean(arguments: Any) -> int:
 
 
 def _gc(arguments: Any) -> int:
-    from device_agents import store, trial_folder
+    from device_agents import claim, store, trial_folder
     home = trial_folder.prepare(arguments.home)
-    with trial_folder.device_lock(home, "gc"):
+    with claim.device_lock(home, "gc"):
         store.remove_old_code(home)
         return _print(store.collect_gc(os.path.join(home, "store"), arguments.max_age_days, arguments.max_mb))
 

@@ -7,8 +7,9 @@ import os
 import sys
 from typing import Optional
 
-from device_agents import trial_folder
-from device_agents.trial_folder import Claim, TrialFolder
+from device_agents import claim, trial_folder
+from device_agents.claim import Claim
+from device_agents.trial_folder import TrialFolder
 from device_agents.wire import Order
 
 
@@ -17,20 +18,20 @@ def run(home: str, name: str, detach: bool, warm_s: Optional[float]) -> int:
     folder = TrialFolder(trial_folder.prepare(home), name)
     order = folder.read_order()
     trial_folder.check_store(folder.store, order)
-    claim = trial_folder.claim(folder, order)
+    held = claim.take(folder, order)
     if not detach:
         from device_agents import trial_process
-        return trial_process.run(folder, order, claim)
+        return trial_process.run(folder, order, held)
     if warm_s is not None and warm_s > 0 and "engines/" + order.trial.engine not in order.plugins:
         from device_agents import warm
-        if warm.hand_over(folder, order, claim):
+        if warm.hand_over(folder, order, held):
             return 0
         if daemonise(os.path.join(folder.home, "warm.log")):
             return 0
-        warm.stay(folder, order, claim, warm_s)
+        warm.stay(folder, order, held, warm_s)
     if daemonise(folder.stderr):
         return 0
-    run_and_exit(folder, order, claim)
+    run_and_exit(folder, order, held)
     return 0
 
 
@@ -61,12 +62,12 @@ def redirect(log: str) -> None:
     os.close(target)
 
 
-def run_and_exit(folder: TrialFolder, order: Order, claim: Claim) -> None:
+def run_and_exit(folder: TrialFolder, order: Order, held: Claim) -> None:
     """The trial, in a process that is its own and ends with it: no interpreter to tear down while somebody waits."""
     code = 1
     try:
         from device_agents import trial_process
-        code = trial_process.run(folder, order, claim)
+        code = trial_process.run(folder, order, held)
     except BaseException:
         import traceback
         traceback.print_exc()

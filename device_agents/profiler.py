@@ -8,7 +8,7 @@ import json
 import os
 from typing import Any, Dict, List, Optional
 
-from device_agents import memory, registry, trial_folder
+from device_agents import claim, memory, registry, trial_folder
 from device_agents.clock import BootClock
 from device_agents.sampler import open_energy
 from device_agents.seams import Clock, EnergySource, Engine
@@ -29,7 +29,7 @@ def profile(home: str, text: str) -> List[Dict[str, Any]]:
     home = trial_folder.prepare(home)
     store = os.path.join(home, "store")
     trial_folder.check_store(store, order)
-    with trial_folder.device_lock(home, "profile"):
+    with claim.device_lock(home, "profile"):
         return [dict(cost._asdict()) for cost in _measure(store, order, read_bundle(store, order.trial.bundle))]
 
 

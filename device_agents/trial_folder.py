@@ -1,10 +1,9 @@
 """The agent's folder on the device: trials, store, locks and token, and how to tell a trial's state from outside.
 
-H/trials/<trial id>.<attempt>/{trial.json,trial.jsonl,lock,stderr.log} · H/store/<sha256> · H/lock (who has the device)
-· H/token (highest seen). Locks are flock: the kernel frees them with the process, however it ends, and waiting for one
-is idle. Folders 0700, files 0600. Names from outside are checked before they become paths (BadOrder).
+H/trials/<trial id>.<attempt>/{trial.json,trial.jsonl,lock,stderr.log} · H/store/<sha256> · H/code/<agent, unpacked>
+· H/lock and H/token (claim.py). A trial's lock is a flock: the kernel frees it with the process, however it ends, and
+waiting for it is idle. Folders 0700, files 0600. Names from outside are checked before they become paths (BadOrder).
 """
-import contextlib
 import errno
 import fcntl
 import json
@@ -12,7 +11,7 @@ import os
 import re
 import signal
 import time
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, List
 
 from device_agents.journal import last_event
 from device_agents.wire import LAST_KINDS, BranchBundle, Order, bundle_from_json, order_from_json
@@ -21,7 +20,6 @@ _NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,79}\.[0-9]{1,6}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _PLUGIN = re.compile(r"(adapters|engines|sensors|energy)/[A-Za-z_][0-9A-Za-z_]{0,79}\Z")
 _STOP_PATIENCE_S = 5.0                          # for a trial to write its last line
-_PATIENCE_S = 1.0                               # for a reader that looks whether a lock is held, and lets go at once
 
 
 class BadOrder(Exception):
@@ -71,42 +69,6 @@ class TrialFolder:
         return kind if kind in LAST_KINDS else "crashed"
 
 
-class Claim:
-    """The locks of the one trial that runs: H/lock and the trial's own. Held until the process that has them ends."""
-
-    def __init__(self, device: int, trial: int) -> None:
-        self.device, self.trial = device, trial
-
-    def sign(self, order: Order, boot_id: str) -> None:
-        """Write who holds the device into H/lock; done by the process that will run the trial."""
-        _sign(self.device, {"trial": order.trial.id, "attempt": order.attempt, "token": order.token,
-                            "pid": os.getpid(), "boot_id": boot_id})
-
-    def release(self) -> None:
-        os.close(self.trial)
-        os.close(self.device)
-
-
-def claim(folder: TrialFolder, order: Order) -> Claim:
-    """Take the device for this trial. Raises Busy (somebody has it) or BadOrder (an older token, a trial that ran)."""
-    device, trial = _open_lock(os.path.join(folder.home, "lock")), None
-    try:
-        _take_device(device, folder.home)
-        if os.path.exists(folder.journal):
-            raise BadOrder("trial %s ran before (%s is there); a new run needs a new attempt number"
-                           % (folder.name, folder.journal))
-        _advance_token(folder.home, order.token)
-        trial = _open_lock(folder.lock)
-        if not _lock_soon(trial):
-            raise Busy("trial %s is running" % folder.name)
-    except BaseException:
-        for file in (device, trial):
-            if file is not None:
-                os.close(file)
-        raise
-    return Claim(device, trial)
-
-
 def check_store(store: str, order: Order) -> None:
     """Every file that the order needs is in the store; BadOrder lists those that are not."""
     _need(store, [order.trial.bundle])
@@ -115,18 +77,6 @@ def check_store(store: str, order: Order) -> None:
     if order.trial.engine != "replay":
         wanted += [bundle.samples] + [branch.artifact for branch in bundle.branches]
     _need(store, wanted + list(order.plugins.values()) + ([order.trial.learned] if order.trial.learned else []))
-
-
-@contextlib.contextmanager
-def device_lock(home: str, purpose: str) -> Iterator[None]:
-    """The device for something short that is no trial. Raises Busy."""
-    device = _open_lock(os.path.join(home, "lock"))
-    try:
-        _take_device(device, home)
-        _sign(device, {"purpose": purpose, "pid": os.getpid()})
-        yield
-    finally:
-        os.close(device)
 
 
 def prepare(home: str) -> str:
@@ -259,49 +209,3 @@ def _need(store: str, digests: List[str]) -> None:
             lacking.append(digest)
     if lacking:
         raise BadOrder("the store lacks %d file(s): %s; push them first" % (len(lacking), ", ".join(lacking)))
-
-
-def _advance_token(home: str, token: int) -> None:
-    path = os.path.join(home, "token")
-    try:
-        with open(path, encoding="ascii") as file:
-            seen = int(file.read() or 0)
-    except (FileNotFoundError, ValueError):
-        seen = 0
-    if token < seen:
-        raise BadOrder("this order's token is %d and the device has seen %d: a newer controller took it over"
-                       % (token, seen))
-    if token > seen:
-        with open(path + ".part", "w", encoding="ascii") as file:
-            file.write("%d\n" % token)
-        os.replace(path + ".part", path)
-
-
-def _take_device(device: int, home: str) -> None:
-    if not _lock_soon(device):
-        owner = os.pread(device, 4096, 0).decode("utf-8", "replace").strip()
-        raise Busy("another trial has this device (%s): %s" % (home, owner or "it has not signed yet"))
-
-
-def _sign(device: int, owner: Dict[str, Any]) -> None:
-    os.ftruncate(device, 0)
-    os.pwrite(device, (json.dumps(owner, sort_keys=True) + "\n").encode("ascii"), 0)
-
-
-def _open_lock(path: str) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-
-def _lock_soon(file: int) -> bool:
-    """Take it without waiting for an owner, but bear with a reader's glance."""
-    give_up = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-        if time.monotonic() >= give_up:
-            return False
-        time.sleep(0.01)

@@ -13,6 +13,7 @@ import time
 from typing import Any, Dict, Optional
 
 from device_agents import identity, memory, probe, registry
+from device_agents.claim import Claim
 from device_agents.clock import BootClock
 from device_agents.conditions import Column
 from device_agents.ending import Stopped, conclude
@@ -22,7 +23,7 @@ from device_agents.loop import Parts, run_trial
 from device_agents.sampler import Sampler, open_energy, open_sensors
 from device_agents.seams import Adapter, Clock, Engine, Unsupported
 from device_agents.slowdown import slowed
-from device_agents.trial_folder import Claim, TrialFolder, read_bundle, stage_plugins
+from device_agents.trial_folder import TrialFolder, read_bundle, stage_plugins
 from device_agents.wire import PROTOCOL, LoadTrace, Order
 
 _EXIT = {"done": 0, "user": 2, "unsupported": 3}

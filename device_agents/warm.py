@@ -16,8 +16,9 @@ import time
 from typing import Any, Dict, List, Optional, Tuple
 
 from device_agents import identity, launch, registry
+from device_agents.claim import Claim
 from device_agents.seams import Engine, Unsupported
-from device_agents.trial_folder import BadOrder, Claim, TrialFolder
+from device_agents.trial_folder import BadOrder, TrialFolder
 from device_agents.wire import Order
 
 _SOCKET = "warm.sock"                           # below H, and relative to it: a socket's path has 108 bytes at most
