@@ -1,8 +1,8 @@
 """Who has the device: H/lock, held by the one trial (or profile, or gc) that runs, and the trial's own lock beside it.
 
 Taken by launch.py before `run` answers, and held by the trial's process until it ends, however it ends. Both are
-flocks; they travel over fork and over the warm parent's socket as descriptors. H/lock says in words who took it. It refuses
-(BadOrder) an order whose token is older than one that the device has seen, and a trial that ran before.
+flocks; they travel over fork and over the warm parent's socket as descriptors. H/lock says in words who took it. It
+refuses (BadOrder) an order with an older token than the device has seen, and a trial that ran before.
 """
 import contextlib
 import errno
