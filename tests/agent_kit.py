@@ -10,7 +10,9 @@ import json
 import os
 import random
 import struct
+import subprocess
 import sys
+import time
 from typing import Any
 
 from device_agents.wire import (
@@ -30,6 +32,7 @@ IDLE = LoadTrace("idle", ("t_s", "cpu_pct", "mem_mb"), ((0.0, 0.0, 0.0),))
 #: id, accuracy, stated idle latency in ms, (channels, layers)
 BRANCHES = (("full", 0.95, 8.0, (16, 3)), ("half", 0.9, 4.0, (8, 3)), ("exit", 0.8, 2.0, (8, 1)))
 SHAPE, COUNT = (1, 8, 8), 20
+SOON_S = 20.0                                   # a deadline of tests, never a measurement
 
 
 def make_home(path: str, branches: Any = BRANCHES, shape: tuple = SHAPE) -> BranchBundle:
@@ -93,6 +96,74 @@ def agent_argv(verb: str, home: str, *words: str) -> list:
 def journal_of(home: str, name: str) -> list:
     with open(os.path.join(home, "trials", name, "trial.jsonl")) as file:
         return [json.loads(line) for line in file]
+
+
+def call(verb: str, home: str, *words: str, stdin: bytes = b"", env: Any = None) -> Any:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}      # capture_output is younger than Python 3.6
+    done = subprocess.run(agent_argv(verb, home, *words), cwd=ROOT, input=stdin, timeout=60,
+                          env=dict(os.environ, **(env or {})), **pipes)
+    done.said = done.stderr.decode("utf-8")
+    assert done.returncode in (0, 1, 2, 3, 4)
+    assert done.returncode == 1 or "Traceback" not in done.said or "failed (" in done.said, done.said
+    return done
+
+
+def answer(verb: str, home: str, *words: str, stdin: bytes = b"") -> Any:
+    done = call(verb, home, *words, stdin=stdin)
+    assert done.returncode == 0, done.said
+    return json.loads(done.stdout.decode("utf-8"))
+
+
+def begun(home: str, name: str) -> int:
+    """Wait until the trial's window is open; returns the process id of the trial."""
+    give_up = time.monotonic() + SOON_S
+    while time.monotonic() < give_up:
+        try:
+            if any(line["phase"] == "window" for line in journal_of(home, name)):
+                with open(os.path.join(home, "lock")) as file:
+                    return int(json.load(file)["pid"])
+        except (OSError, ValueError):
+            pass
+        time.sleep(0.02)
+    raise AssertionError("the trial did not begin: " + read(home, name, "stderr.log"))
+
+
+def read(home: str, name: str, file_name: str) -> str:
+    path = os.path.join(home, "trials", name, file_name)
+    if not os.path.exists(path):
+        return ""
+    with open(path) as file:
+        return file.read()
+
+
+def gone(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def eventually(condition: Any) -> bool:
+    give_up = time.monotonic() + SOON_S
+    while not condition():
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def children_of(pid: int) -> list:
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat") as file:
+                    if int(file.read().rpartition(")")[2].split()[1]) == pid:
+                        found.append(int(entry))
+            except OSError:
+                pass
+    return found
 
 
 def onnx_bytes(channels: int, layers: int, shape: tuple, classes: int = 10) -> bytes:
