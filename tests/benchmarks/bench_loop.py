@@ -36,7 +36,7 @@ from tests.agent_kit import IDLE, make_home, order_for, put
 
 COMMAND = "make bench"
 SHAPE = (1, 32, 32)
-BRANCHES = tuple((f"b{number}", 0.9 - number / 100, 2.0, (56 - number, 8)) for number in range(8))
+BRANCHES = tuple((f"b{number}", 0.9 - number / 100, 2.0, (50 - number, 8)) for number in range(8))
 PAIRS, BLOCK_S = 100, 0.2
 TRIALS = 12
 SWITCHING = '''"""Takes turns: ten inferences on each branch."""
