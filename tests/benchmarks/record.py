@@ -26,7 +26,7 @@ HEADER = """\
 Written by `make bench` from the scripts in `tests/benchmarks/`; do not edit. Ratios compare two things inside one run,
 interleaved, because the speed of a shared machine drifts. Nothing here was measured on a real board.
 
-Machine: {machine}. Recorded {date}.
+Machine: {machine}. Recorded {date}; load average of the minute before: {load:.1f} (well below 1 on a quiet machine).
 
 | figure | value | target | met | command |
 |---|---:|---|---|---|
@@ -38,6 +38,7 @@ def main() -> int:
     wanted = sys.argv[1:]
     if wanted:                                  # a few by name, printed but not recorded: the document stays whole
         scripts = [script for script in scripts if script.stem.removeprefix("bench_") in wanted]
+    load = os.getloadavg()[0]
     rows = [row for script in scripts for row in figures_of(script)]
     if not rows:
         print("no benchmarks found" + (f" named {', '.join(wanted)}" if wanted else ""), file=sys.stderr)
@@ -45,7 +46,7 @@ def main() -> int:
     table = "".join(line_of(row) for row in rows)
     print(table, end="")
     if not wanted:
-        text = HEADER.format(machine=machine(), date=time.strftime("%Y-%m-%d", time.gmtime())) + table
+        text = HEADER.format(machine=machine(), date=time.strftime("%Y-%m-%d", time.gmtime()), load=load) + table
         partial = DOCUMENT.with_suffix(".md.part")
         partial.write_text(text)
         partial.replace(DOCUMENT)
