@@ -41,9 +41,10 @@ def build_bundle(home: Path, recipe: Recipe, methods: Iterable[str], progress: R
     folder = find_bundle(home, recipe, plugin_dirs)
     reused = folder is not None
     if folder is None:
-        folder = _build(home, recipe, progress, plugin_dirs, log)
-        write_file(recipe_path(home, recipe, plugin_dirs),
-                   (canonical_json({"bundle": folder.bundle.id}) + "\n").encode("ascii"))
+        pointer = recipe_path(home, recipe, plugin_dirs)    # before the build: sources may be edited meanwhile
+        checkpoint = home / "cache" / f"train-{pointer.stem}.pt"
+        folder = _build(home, recipe, checkpoint, progress, plugin_dirs, log)
+        write_file(pointer, (canonical_json({"bundle": folder.bundle.id}) + "\n").encode("ascii"))
     else:
         log.append(f"reused bundle {folder.bundle.id[:12]}")
     for name, method in offline.items():
@@ -54,7 +55,8 @@ def build_bundle(home: Path, recipe: Recipe, methods: Iterable[str], progress: R
     return BuildResult(folder, reused, time.monotonic() - began, tuple(log))
 
 
-def _build(home: Path, recipe: Recipe, progress: Report, plugin_dirs: Sequence[str], log: list[str]) -> BundleFolder:
+def _build(home: Path, recipe: Recipe, checkpoint: Path, progress: Report, plugin_dirs: Sequence[str],
+           log: list[str]) -> BundleFolder:
     # torch's threads spin while they wait for each other; on a machine that is busy otherwise that costs a factor of 5.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
@@ -68,9 +70,8 @@ def _build(home: Path, recipe: Recipe, progress: Report, plugin_dirs: Sequence[s
     torch.manual_seed(recipe.seed)
     specs = model.branches()
     net = model.build(task.shape, task.classes, trained(check(specs, specs[0].stages)))
-    checkpoint = home / "cache" / f"train-{recipe.digest(plugin_dirs)}.pt"
     run = train.fit(net, train.joint_loss(net, task.shape, settings), data.train, settings, recipe.seed, progress,
-                        checkpoint, task.augment)
+                    checkpoint, task.augment)
     if run.resumed_epoch:
         log.append(f"training went on from epoch {run.resumed_epoch + 1}")
     branches, artifacts, worst = _export(net, specs, task, data, progress)

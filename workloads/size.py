@@ -34,7 +34,8 @@ def measure(net: nn.Module, shape: tuple[int, ...], convention: str = "ours") ->
         activations = max(activations, 4 * (inputs[0].numel() + output.numel()))
 
     handles = [leaf.register_forward_hook(count) for leaf in leaves]
-    was_training, device = net.training, next(net.parameters()).device
+    was_training = net.training
+    device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
     try:
         with torch.no_grad():
             net.eval()(torch.zeros(1, *shape, device=device))

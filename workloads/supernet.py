@@ -151,7 +151,8 @@ class SuperNet(nn.Module):
         parts = [self.stem.extract(spec.width)]
         parts += [stage.extract(spec.width, spec.variant(number))
                   for number, stage in enumerate(self.stages[:spec.stages], 1)]
-        return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), copy.deepcopy(self.heads[spec.id]))
+        # New layers start on the CPU, copied ones where the network is.
+        return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), copy.deepcopy(self.heads[spec.id])).cpu()
 
 
 class Shape(NamedTuple):

@@ -180,10 +180,10 @@ def recalibrate(net: nn.Module, data: Split, batch: int = 128, limit: int = 4096
 def accuracy(net: nn.Module, data: Split, batch: int = 256) -> float:
     """Share of samples whose largest logit is the label's, 0..1, in float32."""
     net.eval()
-    right = 0
+    right, device = 0, next(net.parameters()).device
     for start in range(0, len(data.y), batch):
-        logits = net(torch.from_numpy(data.x[start:start + batch]))
-        right += int((logits.argmax(1).numpy() == data.y[start:start + batch]).sum())
+        logits = net(torch.from_numpy(data.x[start:start + batch]).to(device))
+        right += int((logits.argmax(1).cpu().numpy() == data.y[start:start + batch]).sum())
     return right / len(data.y)
 
 
