@@ -39,8 +39,13 @@ class SlimConv(nn.Module):
         return self.conv.weight[:scaled(self.conv.out_channels, width), :cin]
 
     def forward(self, x: torch.Tensor, width: float) -> torch.Tensor:
+        stride = self.conv.stride
+        if self.conv.kernel_size == (1, 1) and stride != (1, 1):
+            # The same numbers, and no crash: torch 2.13's backward pass of a strided 1x1 convolution writes outside its
+            # memory on a CPU when channels are few, the layout is channels_last and batches differ in size.
+            x, stride = x[..., ::stride[0], ::stride[1]], (1, 1)
         # A slice of a 1x1 kernel in channels_last has ambiguous strides; contiguous() keeps the fast path.
-        y = F.conv2d(x, self._weight(width).contiguous(), None, self.conv.stride, self.conv.padding)
+        y = F.conv2d(x, self._weight(width).contiguous(), None, stride, self.conv.padding)
         return self.norms[_key(width)](y)
 
     def extract(self, width: float) -> nn.Sequential:
