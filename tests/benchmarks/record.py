@@ -5,6 +5,7 @@ optionally "note"; its other lines are passed on. `target` reads ">= 0.97" or "<
 Figures are never asserted in tests: a machine may be slow or busy. A script that fails leaves a row that says so.
 """
 import json
+import operator
 import os
 import platform
 import re
@@ -18,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 DEADLINE_S = 900
+HOLDS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 KEYS = {"figure", "value", "target", "unit", "command"}
 
 HEADER = """\
@@ -94,11 +96,11 @@ def line_of(row: dict[str, Any]) -> str:
 
 def met(row: dict[str, Any]) -> str:
     """yes or no; empty when the target is not a bound."""
-    bound = re.fullmatch(r"(<=|>=)\s*([\d.]+).*", str(row["target"]))
+    bound = re.fullmatch(r"([<>]=?)\s*([\d.]+).*", str(row["target"]))
     if bound is None or row["value"] is None:
         return ""
     value, limit = float(row["value"]), float(bound[2])
-    return "yes" if (value <= limit if bound[1] == "<=" else value >= limit) else "no"
+    return "yes" if HOLDS[bound[1]](value, limit) else "no"
 
 
 def machine() -> str:

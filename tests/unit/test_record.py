@@ -12,7 +12,7 @@ FIGURE = {"figure": "throughput", "value": 0.98, "target": ">= 0.97", "unit": ""
 
 @pytest.mark.parametrize(("value", "target", "said"), [
     (0.98, ">= 0.97", "yes"), (0.96, ">= 0.97", "no"), (60, "<= 60", "yes"), (61, "<= 60 us", "no"), (3.0, "", ""),
-    (None, "<= 1", ""),
+    (None, "<= 1", ""), (1.0, "< 1", "no"), (0.5, "< 1 %", "yes"),
 ])
 def test_bounds(value: float | None, target: str, said: str) -> None:
     assert record.met({**FIGURE, "value": value, "target": target}) == said
