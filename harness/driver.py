@@ -142,9 +142,8 @@ class _Book:
                 why = "; ".join(got.problems[:3]) or "its last line is missing"
                 result = result._replace(state="failed", error="AgentCrashed", blame="device",
                                          message=f"{result.device}: the journal is not whole: {why}")
+            derive_trial(self._store, result.trial_id)          # before the state says done: a kill leaves no gap
         self._finish(result, result.state if result.final else "pending", journal)
-        if journal is not None:
-            derive_trial(self._store, result.trial_id)
         return result
 
     def _finish(self, result: TrialResult, trial_state: str, journal: Path | None = None) -> None:
