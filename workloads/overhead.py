@@ -86,16 +86,16 @@ def train_alone(task: Task, model: Model, spec: BranchSpec, data: Dataset, setti
     """One branch's shape from scratch, until its validation accuracy reaches `target` or the epochs are over."""
     torch.manual_seed(seed)
     full = model.branches()[0]
-    plain = model.build(task.shape, task.classes, (full,) if spec == full else (full, spec)).extract(spec)
-    macs, reached = measure(plain, task.shape).macs, 0.0
+    # The full branch comes with every network, and stays untrained unless it is the one.
+    net = model.build(task.shape, task.classes, (full,) if spec == full else (full, spec))
+    macs, reached = measure(net.extract(spec), task.shape).macs, 0.0
 
     def stop(_epoch: int) -> bool:
         nonlocal reached
-        reached = max(reached, train.accuracy(plain, data.val))
-        plain.train()
+        reached = max(reached, _accuracies(net, [spec], data)[spec.id])
         return reached >= target
 
-    log = train.fit(plain, train.plain_loss(plain, settings), data.train, settings, seed, report, None, task.augment,
+    log = train.fit(net, train.alone_loss(net, spec, settings), data.train, settings, seed, report, None, task.augment,
                     stop)
     return Effort(log.passes, float(FLOPS_A_MAC * macs * log.passes), log.seconds, log.epochs, {spec.id: reached})
 

@@ -1,4 +1,4 @@
-"""The one training loop: joint training of all branches, or of one plain network alone, by the same code.
+"""The one training loop: joint training of all branches, or of one branch alone, by the same code.
 
 Joint training follows slimmable networks (Yu, Huang, ICCV 2019): each step trains the full network on the labels, and
 the smallest and some random branches on labels and the full network's outputs (sandwich rule, in-place
@@ -81,10 +81,10 @@ def joint_loss(net: SuperNet, shape: tuple[int, ...], settings: TrainSettings) -
     return loss_of
 
 
-def plain_loss(net: nn.Module, settings: TrainSettings) -> Loss:
-    """Cross-entropy of one plain network, for a branch trained alone."""
+def alone_loss(net: SuperNet, spec: BranchSpec, settings: TrainSettings) -> Loss:
+    """Cross-entropy of one branch on the labels; weights that it does not use stay as they are."""
     def loss_of(x: torch.Tensor, y: torch.Tensor, _rng: np.random.Generator) -> tuple[torch.Tensor, int]:
-        return F.cross_entropy(net(x).float(), y, label_smoothing=settings.label_smoothing), len(y)
+        return F.cross_entropy(net(x, [spec])[spec.id].float(), y, label_smoothing=settings.label_smoothing), len(y)
 
     return loss_of
 
