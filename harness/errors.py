@@ -4,6 +4,7 @@
     ├── ConfigError          bad file, key or name                       exit 2   blame user     never retried
     ├── DeviceError                                                      exit 3
     │   ├── DeviceUnreachable   no answer                                       blame link     3 retries, then benched
+    │   ├── DeviceRefused       a person must let us in: host key, login, consent   blame user    benched, never retried
     │   ├── DeviceNotReady      hot, low battery, busy                          blame device   waited for, then retried
     │   └── DeviceUnsupported   lacks Python, runtime or feature                blame device   skipped, with the reason
     └── TrialError                                                       exit 1
@@ -21,7 +22,7 @@ from collections.abc import Iterable
 from db.errors import StoreError
 
 __all__ = ["AgentCrashed", "AgentFailed", "AgentTimeout", "ConfigError", "DeviceError", "DeviceNotReady",
-           "DeviceUnreachable", "DeviceUnsupported", "EdgefleetError", "StoreError", "TrialError"]
+           "DeviceRefused", "DeviceUnreachable", "DeviceUnsupported", "EdgefleetError", "StoreError", "TrialError"]
 
 
 class EdgefleetError(Exception):
@@ -57,6 +58,12 @@ class DeviceError(EdgefleetError):
 class DeviceUnreachable(DeviceError):
     retries = 3
     blame = "link"
+
+
+class DeviceRefused(DeviceError):
+    """It is there, and a person must act first: an unknown host key, a login, "Allow USB debugging?"."""
+
+    blame = "user"
 
 
 class DeviceNotReady(DeviceError):

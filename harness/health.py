@@ -3,7 +3,7 @@
 good: the last trial told something about the method. looping: it fails in the same way again and again. bad: it does
 not answer. Both end its part of the run: what is left stays pending, with the reason, for the next `edgefleet run`.
 """
-from harness.errors import DeviceNotReady, DeviceUnreachable, EdgefleetError, TrialError
+from harness.errors import DeviceNotReady, DeviceRefused, DeviceUnreachable, EdgefleetError, TrialError
 
 LOOPING_AFTER = 3                               # final failures in a row that are not the user's fault
 
@@ -23,6 +23,8 @@ class Health:
         """A trial's last attempt ended with `error`."""
         if isinstance(error, DeviceUnreachable):
             self.benched = f"{self._device} is benched (bad): it stopped answering ({error})"
+        elif isinstance(error, DeviceRefused):
+            self.benched = f"{self._device} is benched (bad): {error}"
         elif isinstance(error, (TrialError, DeviceNotReady)) and error.blame != "user":
             self._failures += 1
             if self._failures >= LOOPING_AFTER:

@@ -14,22 +14,26 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
 from fcntl import F_SETPIPE_SZ, fcntl
+from pathlib import Path
 from typing import IO, NamedTuple
 
-from harness.errors import ConfigError, DeviceUnreachable, EdgefleetError
+from harness.errors import ConfigError, DeviceError, DeviceRefused, DeviceUnreachable
 
 ANSWER_S = 20.0                                 # for what only the server must answer
+LOOK_S = 1.0                                    # between two looks whether a transfer goes on
 PIPE_B = 1 << 20
 READ_B = 1 << 17
 STDERR_KEPT_B = 1 << 20
 _OURS = re.compile(r"(ADB_|ANDROID_).*|HOME\Z")
 
-_MEANINGS: tuple[tuple[str, str], ...] = (
+_REFUSED: tuple[tuple[str, str], ...] = (
     (r"unauthorized|failed to authenticate|still authorizing",
      "has not allowed this machine. Unlock it, confirm \"Allow USB debugging?\", and run again."),
     (r"no permissions|insufficient permissions",
      "may not be opened by this user. Type: sudo apt install android-sdk-platform-tools-common; "
      "sudo usermod -aG plugdev $USER; then log in again and plug it in again."),
+)
+_SILENT: tuple[tuple[str, str], ...] = (
     (r"device offline|device still connecting",
      "is offline. Unplug it and plug it in again, or type: adb reconnect offline."),
     (r"device '.*' not found|no devices/emulators found|device not found",
@@ -67,14 +71,14 @@ class AdbProgram:
         self.for_device = {key: value for key, value in environment.items() if not _OURS.match(key)}
 
     def start_server(self, device: str) -> None:
-        """Raises ConfigError when one of another version listens: this adb would kill it under its users."""
+        """Raises DeviceRefused when one of another version listens: this adb would kill it under its users."""
         running = self._server_version()
         mine = re.search(r"version \d+\.\d+\.(\d+)", self._words("version"))
         if running is not None and mine is not None and running != int(mine[1]):
-            raise ConfigError(
+            raise DeviceRefused(
                 f"{device}: an adb server of version {running} runs on port {self._port()}, and {self._path} is of "
-                f"version {mine[1]}: each would kill the other. Use one adb for both, or end that server (adb kill-server), or "
-                "give this device its own server in fleet.toml: env = { ANDROID_ADB_SERVER_PORT = \"5038\" }")
+                f"version {mine[1]}: each would kill the other. Use one adb, end that server (adb kill-server), "
+                "or give this device its own in fleet.toml: env = { ANDROID_ADB_SERVER_PORT = \"5038\" }")
         if running is None:
             self._words("start-server")
 
@@ -89,18 +93,21 @@ class AdbProgram:
                 found.append(AdbDevice(match[1], match[2], {**details, **({"usb": usb[1]} if usb else {})}))
         return found
 
-    def connect(self, serial: str, device: str) -> None:
+    def connect(self, serial: str, device: str, deadline_s: float) -> None:
         """Attach a device on the network, if it is not. Raises what `trouble` says."""
-        said = self._words("connect", serial)
+        said = self._words("connect", serial, deadline_s=min(ANSWER_S, deadline_s))
         if not re.match(r"(already )?connected to", said):
-            raise trouble(device, serial, said) or DeviceUnreachable(f"{device}: adb connect {serial}: {said}")
+            raise trouble(device, serial, said) or DeviceUnreachable(f"{device}: {said or 'adb connect says nothing'}")
 
     def disconnect(self, serial: str) -> None:
         self._words("disconnect", serial)
 
     def exchange(self, arguments: Iterable[str], source: Iterable[bytes], sink: Callable[[bytes], object],
                  deadline_s: float, stall_s: float | None) -> bytes:
-        """Run adb; feed `source` to its stdin, its stdout to `sink`; the tail of its stderr. Raises Stalled."""
+        """Run adb; feed `source` to its stdin, its stdout to `sink`; the tail of its stderr.
+
+        Raises Stalled at the deadline, and when adb has read and written nothing for `stall_s`.
+        """
         process = subprocess.Popen([self._path, *arguments], env=self._environment, stdin=subprocess.PIPE,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, start_new_session=True)
         try:
@@ -113,13 +120,13 @@ class AdbProgram:
                 if stream is not None:
                     stream.close()
 
-    def _words(self, *arguments: str) -> str:
+    def _words(self, *arguments: str, deadline_s: float = ANSWER_S) -> str:
         try:
             done = subprocess.run([self._path, *arguments], env=self._environment, stdin=subprocess.DEVNULL,
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=ANSWER_S, check=False,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=deadline_s, check=False,
                                   start_new_session=True)
         except subprocess.TimeoutExpired:
-            return f"no answer to adb {arguments[0]} within {ANSWER_S:.0f} s"
+            return f"no answer to adb {' '.join(arguments)} within {deadline_s:.0f} s"
         return done.stdout.decode("utf-8", "replace").strip()
 
     def _port(self) -> int:
@@ -141,14 +148,15 @@ class AdbProgram:
             return None
 
 
-def trouble(device: str, serial: str, said: str) -> EdgefleetError | None:
+def trouble(device: str, serial: str, said: str) -> DeviceError | None:
     """What adb's words mean, with the fix; None for words that say nothing of the device's state."""
     if re.search(r"more than one device", said):
-        return ConfigError(f"{device}: two devices call themselves {serial}. Name this one by its USB port: "
-                           "adb devices -l; then in fleet.toml, for example: serial = \"usb:1-4\"")
-    for pattern, meaning in _MEANINGS:
-        if re.search(pattern, said):
-            return DeviceUnreachable(f"{device}: {serial} {meaning}")
+        return DeviceRefused(f"{device}: two devices call themselves {serial}. Name this one by its USB port: "
+                             "adb devices -l; then in fleet.toml, for example: serial = \"usb:1-4\"")
+    for meanings, error in ((_REFUSED, DeviceRefused), (_SILENT, DeviceUnreachable)):
+        for pattern, meaning in meanings:
+            if re.search(pattern, said):
+                return error(f"{device}: {serial} {meaning}")
     return None
 
 
@@ -161,7 +169,7 @@ class _Exchange:
         self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
         self._process, self._blocks, self._sink = process, iter(source), sink
         self._view, self._errors = memoryview(b""), bytearray()
-        self._select = selectors.DefaultSelector()
+        self._select, self._seen = selectors.DefaultSelector(), ""
 
     def run(self, give_up: float, stall_s: float | None) -> bytes:
         with contextlib.suppress(OSError):      # a user's limit on pipes may refuse it
@@ -185,12 +193,22 @@ class _Exchange:
             left_s = (give_up if stall_s is None else min(give_up, since + stall_s)) - now
             if left_s <= 0:
                 raise Stalled(now < give_up)
-            for key, _ in self._select.select(left_s):
+            ready = self._select.select(left_s if stall_s is None else min(left_s, LOOK_S))
+            if ready or (stall_s is not None and self._has_moved()):
                 since = time.monotonic()
+            for key, _ in ready:
                 if key.fileobj is self._stdin:
                     self._write()
                 else:
                     self._read(key.fileobj)     # type: ignore[arg-type]
+
+    def _has_moved(self) -> bool:
+        """Whether adb did something since the last look: `adb push` reads its file itself."""
+        try:
+            seen, self._seen = self._seen, Path(f"/proc/{self._process.pid}/io").read_text()
+        except OSError:
+            return False
+        return seen != self._seen
 
     def _write(self) -> None:
         try:

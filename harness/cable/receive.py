@@ -15,7 +15,7 @@ TYPE_CHECKING = False                           # importing typing would cost a 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-CHUNK_B = 1 << 18
+CHUNK_B = 1 << 20
 SILENCE_S = 120                                 # a cable that was cut says nothing: do not wait for ever
 NO_ROOM, CANNOT_WRITE, CUT = 28, 73, 74
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import paramiko
 
-from harness.errors import ConfigError, DeviceUnreachable
+from harness.errors import ConfigError, DeviceRefused, DeviceUnreachable
 from harness.fleet import DeviceSpec
 
 CONNECT_S = 20.0                                # one attempt: TCP, key exchange and authentication
@@ -74,7 +74,7 @@ class Connection:
 def connect(login: Login, device: str, deadline_s: float) -> Connection:
     """A live connection, proven by its host key and ours. A host that drops it at once is asked again, with jitter.
 
-    Raises DeviceUnreachable, or ConfigError when a host key or a login needs a person.
+    Raises DeviceUnreachable, or DeviceRefused when a host key or a login needs a person.
     """
     give_up = time.monotonic() + min(deadline_s, PATIENCE_S)
     pause_s = 0.1
@@ -120,6 +120,23 @@ def _login(host: str, user: str | None, port: int | None, config_file: str | Non
         proxy_command=one("proxycommand"), config_file=config_file)
 
 
+class _PromptSocket(socket.socket):
+    """Acknowledges at once and sends at once: sshd has Nagle on, so a delayed acknowledgement costs a login 40 ms."""
+
+    def recv(self, *arguments: int) -> bytes:
+        data = super().recv(*arguments)
+        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)     # holds until the kernel changes its mind
+        return data
+
+
+def _transport(link: Any, **options: Any) -> paramiko.Transport:
+    """paramiko's, with the ciphers first that need no second pass for a checksum."""
+    transport = paramiko.Transport(link, **options)
+    offered = transport.get_security_options()
+    offered.ciphers = sorted(offered.ciphers, key=lambda name: "-gcm@" not in name)
+    return transport
+
+
 def _connect_once(login: Login, device: str, deadline_s: float) -> Connection:
     wait_s = min(CONNECT_S, deadline_s)
     client = paramiko.SSHClient()
@@ -132,7 +149,7 @@ def _connect_once(login: Login, device: str, deadline_s: float) -> Connection:
     try:
         client.connect(login.known_as, 22, username=login.user, key_filename=keys, sock=link, timeout=wait_s,
                        banner_timeout=wait_s, auth_timeout=wait_s, channel_timeout=wait_s, allow_agent=login.use_agent,
-                       look_for_keys=False)
+                       look_for_keys=False, transport_factory=_transport)
     except BaseException as error:
         Connection(client).through(hops).close()
         link.close()
@@ -143,9 +160,9 @@ def _connect_once(login: Login, device: str, deadline_s: float) -> Connection:
 def _explain(login: Login, device: str, keys: list[str], error: BaseException) -> NoReturn:
     """What a person can act on; everything else goes on as it is."""
     if isinstance(error, paramiko.BadHostKeyException):
-        raise ConfigError(_changed_key(login, device, error)) from None
+        raise DeviceRefused(_changed_key(login, device, error)) from None
     if isinstance(error, paramiko.PasswordRequiredException):
-        raise ConfigError(f"{device}: a key of {', '.join(keys)} has a passphrase; type: ssh-add") from None
+        raise DeviceRefused(f"{device}: a key of {', '.join(keys)} has a passphrase; type: ssh-add") from None
     if isinstance(error, TimeoutError):
         raise DeviceUnreachable(f"{device}: {login.host}:{login.port} accepts but says nothing") from None
     if not isinstance(error, paramiko.AuthenticationException):
@@ -153,7 +170,7 @@ def _explain(login: Login, device: str, keys: list[str], error: BaseException) -
     if "timeout" in str(error).lower():
         raise DeviceUnreachable(f"{device}: no end to the authentication at {login.host}:{login.port}") from None
     tried = ", ".join(keys) + ("" if keys else "no key file is there") + (" and the agent's" if login.use_agent else "")
-    raise ConfigError(
+    raise DeviceRefused(
         f"{device}: {login.host} refuses the login {login.user!r} (keys: {tried}). "
         f"Bring it a key of yours: ssh-copy-id -p {login.port} {login.user}@{login.host}") from None
 
@@ -182,8 +199,10 @@ def _socket(login: Login, device: str, wait_s: float) -> tuple[Any, Connection |
     except OSError as error:
         raise DeviceUnreachable(f"{device}: no SSH at {login.host}:{login.port} ({_words(error)}). "
                                 "Is it on, and on this network?") from None
-    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return link, None
+    prompt = _PromptSocket(fileno=link.detach())
+    prompt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    prompt.settimeout(wait_s)
+    return prompt, None
 
 
 class _Refuse:
@@ -194,7 +213,7 @@ class _Refuse:
 
     def missing_host_key(self, _client: Any, _hostname: str, key: Any) -> None:
         file = self._login.known_hosts[0] if self._login.known_hosts else Path("~/.ssh/known_hosts")
-        raise ConfigError(
+        raise DeviceRefused(
             f"{self._device}: the host key of {self._login.host} is not known. Its fingerprint: {key.fingerprint}\n"
             f"Compare it on the device: ssh-keygen -lf /etc/ssh/ssh_host_{_file_of(key)}_key.pub\n"
             f"Then add this line to {file}:\n{_line(self._login, key)}")

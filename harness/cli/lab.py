@@ -11,7 +11,7 @@ FAULTS_HELP = ("cut, restore, freeze, kill-session, kill-agent, out-of-memory, d
                "or new-host-key.")
 FOLDER_HELP = "Folder of the lab; default: lab/ in the home."
 
-app = typer.Typer(help="A virtual fleet: real sshd and adbd devices on this machine, with faults on demand.",
+app = typer.Typer(help="A virtual fleet: real sshd and adbd on this machine, and faults.",
                   no_args_is_help=True, rich_markup_mode=None)
 
 

@@ -3,6 +3,7 @@
 Called by `edgefleet lab fault` and by tests; needs root. Each fault is what it says at the level where it happens: a
 pulled cable is a port that is down, a reboot loses every socket, a full disk is a file system without a free block.
 """
+import contextlib
 import json
 import os
 import socket
@@ -12,17 +13,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from harness.errors import ConfigError
 from harness.lab import phone, sshd
 from harness.lab.board import Board, boards
 from harness.lab.box import write_tree
-from harness.lab.lab import DISK_MB, Lab, boot, end_process
+from harness.lab.lab import DISK_MB, SOCKETS, Lab, boot, end_process
 from harness.lab.network import taps
 from harness.lab.wire import Shape
 
 SLOW = Shape(delay_ms=40.0, jitter_ms=10.0, loss=0.01, rate_mbit=5.0)
 THROTTLED_CORES = 0.25
 OFF_S = 0.5                                     # that a rebooting device is away, at least
+BACK_S = 10.0                                   # until sshd listens again
 OOM_MARGIN_MB = 64
 _AGENT, _WAITS = ".pyz", ("wait", "collect", "missing", "list")
 
@@ -74,8 +78,8 @@ def _kill_session(lab: Lab, device: str, _shape: Shape) -> None:
 
 def _kill_agent(lab: Lab, device: str, _shape: Shape) -> None:
     """SIGKILL for the agent and what it has started; whoever waits for it lives on."""
-    for process in lab.box(device).processes(_AGENT):
-        if not set(_WAITS) & set(process.cmdline()):
+    for process in _agents(lab, device):
+        with contextlib.suppress(psutil.NoSuchProcess):
             for child in process.children(recursive=True):
                 child.kill()
             process.kill()
@@ -84,8 +88,8 @@ def _kill_agent(lab: Lab, device: str, _shape: Shape) -> None:
 def _out_of_memory(lab: Lab, device: str, _shape: Shape) -> None:
     """The kernel's own killer takes the agent: memory runs out, and the agent is marked as the first to go."""
     box = lab.box(device)
-    for process in box.processes(_AGENT):
-        if not set(_WAITS) & set(process.cmdline()):
+    for process in _agents(lab, device):
+        with contextlib.suppress(OSError):
             Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
     box.cgroup.limit_memory(round(box.cgroup.memory_mb()) + OOM_MARGIN_MB)
     box.enter(sys.executable, "-c", _HOG)       # ends by being killed, too
@@ -147,6 +151,21 @@ def _new_host_key(lab: Lab, device: str, _shape: Shape) -> None:
     for process in box.processes("sshd"):
         if process.name() == "sshd":
             process.kill()
+    give_up = time.monotonic() + BACK_S
+    while not any(process.name() == "sshd" for process in box.processes("[listener]")):
+        if time.monotonic() > give_up:
+            raise ConfigError(f"{device}: sshd does not come back; see its /var/log/sshd.log")
+        time.sleep(0.05)
+
+
+def _agents(lab: Lab, device: str) -> list[psutil.Process]:
+    """Processes of the agent that do a trial's work, the warm parent included."""
+    found = []
+    for process in lab.box(device).processes(_AGENT):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if not set(_WAITS) & set(process.cmdline()):
+                found.append(process)
+    return found
 
 
 def _resize_disk(lab: Lab, device: str, size: str) -> None:
@@ -163,8 +182,7 @@ def _pid_file(lab: Lab, device: str) -> Path:
 
 
 def _control(lab: Lab, device: str) -> Path:
-    """Short, because a socket's path may have 107 characters only."""
-    return Path(f"/run/{lab.network.tag}-{device}.wire")
+    return SOCKETS / f"{lab.tag}-{device}.wire"
 
 
 Fault = Callable[[Lab, str, Shape], None]

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,6 +28,7 @@ DISK_MB = 768
 ADB_PORT = 5200                                 # of this lab's adb server: plus the subnet
 INSIDE = "etc/edgefleet-lab"                    # on a device: what its services need of the lab
 WARM_S = 60.0
+SOCKETS = Path("/run")                          # of slow links: a socket's path may have 107 characters only
 _PORTS = {"phone": phone.PORT}
 
 Say = Callable[[str], None]
@@ -128,6 +130,8 @@ def down(folder: Path) -> None:
             subprocess.run(["adb", "kill-server"], env=environment, capture_output=True, timeout=30, check=False)
         for wire in lab.folder.glob("wire-*.pid"):
             end_process(wire, "harness.lab.wire")
+        for control in SOCKETS.glob(f"{lab.tag}-*.wire"):
+            control.unlink()
         for one in sorted((lab.folder / "devices").glob("*")):
             Box(one.name, one, lab.network.namespace(one.name), lab.tag).destroy()
         lab.network.destroy()
@@ -142,8 +146,6 @@ def boot(lab: Lab, name: str) -> None:
 
 def end_process(pid_file: Path, word: str) -> None:
     """Kill the process that a file names, if it still is the one whose command line has `word`."""
-    import signal
-
     with contextlib.suppress(OSError, ValueError):
         pid = int(pid_file.read_text())
         if word in Path(f"/proc/{pid}/cmdline").read_text():

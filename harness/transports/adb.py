@@ -5,19 +5,25 @@ with 0 also when the phone dies in mid-command, so a command is over only when i
 nobody else knows, came last on stdout. adb has no deadline and finds no dead link: after a pause the phone must first
 answer, and a network phone that does not is connected anew. Needs Android 7 (shell_v2) for exit codes and stdin.
 """
+import posixpath
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from harness.cable import shell
 from harness.cable.adb_program import AdbProgram, Stalled, trouble
-from harness.cable.shell_device import ShellDevice, Sink
+from harness.cable.push_stream import failure
+from harness.cable.receive import CANNOT_WRITE, CUT, NO_ROOM
+from harness.cable.shell_device import STALL_S, ShellDevice, Sink
 from harness.errors import ConfigError, DeviceUnreachable, DeviceUnsupported
 from harness.fleet import DeviceSpec
 
 PORT = 5555
 PROOF_S = 10.0                                  # a live phone answers `true` in less
+_FREE = "df -Pk"
+LARGE_B = 4 << 20                               # below it, starting adb once more costs more than it saves
 IDLE_S = 5.0                                    # a phone that answered so recently need not prove itself
 HELD_BACK_B = 64                                # longer than any sentinel
 
@@ -34,6 +40,54 @@ class AdbTransport(ShellDevice):
             raise ConfigError(f"{spec.name}: transport \"adb\" needs `serial` in fleet.toml; see: adb devices -l")
         self._network = re.search(r":\d+$", self._serial) is not None and not self._serial.startswith("usb:")
         self._proven_at: float | None = None
+        self._free_b: int | None = None         # on the phone's disk, when it was last asked
+
+    def push(self, files: Sequence[tuple[Path, str]], deadline_s: float) -> None:
+        """Large files by `adb push`, which is faster than any shell; all others as one stream."""
+        give_up = time.monotonic() + deadline_s
+        large = [(source, target) for source, target in files if is_large(source) and not target.startswith("~")]
+        super().push([one for one in files if one not in large], deadline_s)
+        for source, target in large:
+            self._push_large(source, target, give_up)
+
+    def _push_large(self, source: Path, target: str, give_up: float) -> None:
+        size_b, part = source.stat().st_size, f"{target}.{secrets.token_hex(4)}.part"
+        self._make_sure(give_up)
+        if self._free_b is None or self._free_b < 2 * size_b:
+            self._look_for_room(target, size_b, give_up)
+        said: list[bytes] = []
+        try:
+            said.append(self._adb.exchange(["-s", self._serial, "push", str(source), part], [], said.append,
+                                           _left_s(give_up), STALL_S))
+        except Stalled as error:
+            self._proven_at = None
+            what = f"nothing moved for {STALL_S:.0f} s" if error.stalled else "no end within its deadline"
+            raise DeviceUnreachable(f"{self.name}: pushing {target}: {what}") from None
+        place, there = shell.word(part), shell.word(target)
+        line = (f"if [ \"$(stat -c %s {place})\" = {size_b} ]; then chmod 600 {place}; mv -f {place} {there}; "
+                f"{_FREE} {there}; else rm -f {place}; exit {CUT}; fi")
+        code, output = self._short(line, give_up)
+        if code:
+            words = b" ".join(said).decode("utf-8", "replace").strip()
+            self._free_b = None
+            raise failure(self.name, NO_ROOM if "No space left" in words else code, words.encode())
+        self._free_b = _free_b(output)
+
+    def _look_for_room(self, target: str, size_b: int, give_up: float) -> None:
+        folder = shell.word(posixpath.dirname(target))
+        code, output = self._short(f"umask 077; mkdir -p {folder} && {_FREE} {folder}", give_up)
+        self._free_b = _free_b(output)
+        if code:
+            raise failure(self.name, CANNOT_WRITE, output)
+        if self._free_b is not None and self._free_b < size_b:
+            words = f"{size_b / 1e6:.1f} MB are needed and {self._free_b / 1e6:.1f} MB are free"
+            raise failure(self.name, NO_ROOM, words.encode())
+
+    def _short(self, line: str, give_up: float) -> tuple[int, bytes]:
+        """Exit code, and stdout and stderr together."""
+        output: list[bytes] = []
+        code, stderr = self.execute(line, _left_s(give_up), [], output.append, None)
+        return code, b"".join([*output, stderr])
 
     def close(self) -> None:
         """Nothing of ours is open between calls; the server and its connection are shared, and stay."""
@@ -42,10 +96,9 @@ class AdbTransport(ShellDevice):
                 stall_s: float | None) -> tuple[int, bytes]:
         """See ShellDevice. A command without its sentinel was lost, whatever adb's exit code."""
         give_up = time.monotonic() + deadline_s
-        if self._proven_at is None or time.monotonic() - self._proven_at > IDLE_S:
-            self._prove(give_up)
+        self._make_sure(give_up)
         try:
-            code, stderr = self._sentinelled(line, give_up - time.monotonic(), source, sink, stall_s)
+            code, stderr = self._sentinelled(line, _left_s(give_up), source, sink, stall_s)
         except Stalled as error:
             self._proven_at = None
             what = f"nothing moved for {stall_s:.0f} s" if error.stalled else f"no end within {deadline_s:.0f} s"
@@ -59,15 +112,19 @@ class AdbTransport(ShellDevice):
         self._proven_at = time.monotonic()
         return code, stderr
 
+    def _make_sure(self, give_up: float) -> None:
+        if self._proven_at is None or time.monotonic() - self._proven_at > IDLE_S:
+            self._prove(give_up)
+
     def _prove(self, give_up: float) -> None:
         """The phone answers, or a network phone does after it was connected anew; else DeviceUnreachable and a fix."""
         self._adb.start_server(self.name)
         if self._network:
-            self._adb.connect(self._serial, self.name)
+            self._adb.connect(self._serial, self.name, _left_s(give_up))
         said = self._answer(give_up)
         if said is not None and self._network:
             self._adb.disconnect(self._serial)  # "offline", or "device" though its cable is cut: only this helps
-            self._adb.connect(self._serial, self.name)
+            self._adb.connect(self._serial, self.name, _left_s(give_up))
             said = self._answer(give_up)
         if said is not None:
             raise trouble(self.name, self._serial, said) or DeviceUnreachable(
@@ -75,7 +132,7 @@ class AdbTransport(ShellDevice):
 
     def _answer(self, give_up: float) -> str | None:
         """None when the phone answers `true` in time, else what adb says."""
-        left_s = max(0.1, min(PROOF_S, give_up - time.monotonic()))
+        left_s = min(PROOF_S, _left_s(give_up))
         try:
             code, stderr = self._sentinelled("true", left_s, [], _unheard, None)
         except Stalled:
@@ -115,6 +172,21 @@ class _Tail:
         if before:
             self._sink(before)
         return int(match[1]) if match else None
+
+
+def _left_s(give_up: float) -> float:
+    return max(0.1, give_up - time.monotonic())
+
+
+def is_large(path: Path) -> bool:
+    """Whether a process of its own pays; a file that is not there is somebody else's to complain about."""
+    return path.is_file() and path.stat().st_size >= LARGE_B
+
+
+def _free_b(output: bytes) -> int | None:
+    """The fourth word of `df -Pk`'s second line, which counts kB."""
+    words = output.split()
+    return int(words[-3]) * 1024 if len(words) >= 6 and words[-3].isdigit() else None
 
 
 def _unheard(_chunk: bytes) -> None:

@@ -145,8 +145,8 @@ class _Exchange:
                     self._moved += sent
                     view = view[sent:]
             self._channel.shutdown_write()
-        except OSError:                         # it wants no more; its exit status says why
-            pass
+        except (OSError, EOFError, paramiko.SSHException):
+            pass                                # it wants no more: its exit status, or the lack of one, says why
         except ConfigError as error:            # a file here that cannot be read on
             self._trouble = error
             self._channel.close()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness.cable.adb_program import AdbProgram
-from harness.errors import ConfigError, DeviceUnreachable, EdgefleetError
+from harness.errors import ConfigError, DeviceNotReady, DeviceRefused, DeviceUnreachable, EdgefleetError
 from harness.fleet import DeviceSpec
 from harness.transports.adb import AdbTransport
 
@@ -26,10 +26,12 @@ connect) cat "$PLAY/connect" 2>/dev/null || echo "connected to $2"; exit 0;;
 devices) cat "$PLAY/devices"; exit 0;;
 esac
 [ -e "$PLAY/error" ] && { cat "$PLAY/error" >&2; exit 1; }
+[ "$1 $3" = "-s push" ] && { mkdir -p "$(dirname "$5")"; exec cp "$4" "$5"; }
 [ "$1 $3 $4" = "-s shell -T" ] || { echo "unexpected: $*" >&2; exit 1; }
 [ "$5" != "${5#( true;}" ] || [ ! -e "$PLAY/dies" ] || { echo half; exit 0; }
 exec sh -c "$5"
 """
+PUSH_THAT_IS_CUT = 'head -c 5000000 "$4" > "$5"; echo "adb: error: failed to copy: No space left on device"; exit 1'
 
 
 @pytest.fixture
@@ -60,13 +62,13 @@ def told(made: AdbTransport) -> EdgefleetError:
 
 @pytest.mark.parametrize("said, expected, fix", [
     ("error: device unauthorized.\nThis adb server's $ADB_VENDOR_KEYS is not set\nTry 'adb kill-server' if that seems "
-     "wrong.\nOtherwise check for a confirmation dialog on your device.", DeviceUnreachable, "Allow USB debugging"),
-    ("error: device still authorizing", DeviceUnreachable, "Allow USB debugging"),
+     "wrong.\nOtherwise check for a confirmation dialog on your device.", DeviceRefused, "Allow USB debugging"),
+    ("error: device still authorizing", DeviceRefused, "Allow USB debugging"),
     ("error: device offline", DeviceUnreachable, "adb reconnect offline"),
-    ("error: insufficient permissions for device: user in plugdev group; are your udev rules wrong?", DeviceUnreachable,
+    ("error: insufficient permissions for device: user in plugdev group; are your udev rules wrong?", DeviceRefused,
      "usermod -aG plugdev"),
     ("error: device '1A2B3C' not found", DeviceUnreachable, "USB debugging is on"),
-    ("error: more than one device/emulator", ConfigError, "usb:"),
+    ("error: more than one device/emulator", DeviceRefused, "usb:"),
 ])
 def test_each_state_has_its_fix(play: Path, said: str, expected: type, fix: str) -> None:
     (play / "error").write_text(said + "\n")
@@ -119,7 +121,7 @@ def test_a_server_of_another_version_is_left_alone(play: Path, monkeypatch: Any)
         thread.start()
         error = told(phone())
         thread.join()
-    assert isinstance(error, ConfigError) and "version 39" in str(error) and "ANDROID_ADB_SERVER_PORT" in str(error)
+    assert isinstance(error, DeviceRefused) and "version 39" in str(error) and "ANDROID_ADB_SERVER_PORT" in str(error)
 
 
 def test_devices_are_listed_with_state_and_port(play: Path) -> None:
@@ -156,8 +158,21 @@ def test_without_the_program_the_message_names_the_package(monkeypatch: Any, tmp
 
 
 def test_files_travel_through_it(play: Path) -> None:
-    (play / "f").write_bytes(bytes(range(256)) * 9000)
+    for name, size_b in (("small", 1000), ("large", 9_000_000)):
+        (play / name).write_bytes(os.urandom(size_b))
     made = phone()
-    made.push([(play / "f", f"{play}/there/f")], 30.0)
-    made.pull(f"{play}/there/f", play / "back", 30.0)
-    assert (play / "back").read_bytes() == (play / "f").read_bytes()
+    made.push([(play / name, f"{play}/there/{name}") for name in ("small", "large")], 30.0)
+    assert sorted(path.name for path in (play / "there").iterdir()) == ["large", "small"]
+    for name in ("small", "large"):
+        made.pull(f"{play}/there/{name}", play / "back", 30.0)
+        assert (play / "back").read_bytes() == (play / name).read_bytes()
+        assert (play / "there" / name).stat().st_mode & 0o077 == 0
+
+
+def test_a_large_file_that_did_not_arrive_whole_never_has_its_name(play: Path) -> None:
+    script = play / "bin" / "adb"
+    script.write_text(SCRIPT.replace('exec cp "$4" "$5"', PUSH_THAT_IS_CUT))
+    (play / "large").write_bytes(bytes(9_000_000))
+    with pytest.raises(DeviceNotReady, match="No space left"):
+        phone().push([(play / "large", f"{play}/there/large")], 30.0)
+    assert list((play / "there").iterdir()) == []

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from harness.cable import ssh_login
-from harness.errors import ConfigError, DeviceUnreachable
+from harness.errors import ConfigError, DeviceRefused, DeviceUnreachable
 from harness.fleet import DeviceSpec
 from harness.lab import sshd
 from harness.transports.ssh import SshTransport
@@ -80,7 +80,7 @@ def test_no_host_is_a_mistake_in_fleet_toml() -> None:
 def test_an_unknown_host_key_is_refused_with_the_line_to_add(loopback: Any, tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
     spec = spec_of(loopback, config(tmp_path, lab_config(loopback, known, "  StrictHostKeyChecking no\n")))
-    with pytest.raises(ConfigError, match="not known") as told:
+    with pytest.raises(DeviceRefused, match="not known") as told:
         SshTransport(spec, tmp_path).run(["true"], 20.0)
     assert "SHA256:" in str(told.value) and str(known) in str(told.value)
     known.write_text(str(told.value).splitlines()[-1] + "\n")
@@ -95,7 +95,7 @@ def test_a_changed_host_key_is_refused_and_what_it_says_mends_it(loopback: Any, 
     a, b = (next(member for member in lab.members if member.name == name) for name in ("loop-a", "loop-b"))
     known.write_text(sshd.known_hosts_line(lab.folder / "devices" / "loop-b", a.address, a.port))
     spec = spec_of(loopback, config(tmp_path, lab_config(loopback, known)))
-    with pytest.raises(ConfigError, match="HAS CHANGED") as told:
+    with pytest.raises(DeviceRefused, match="HAS CHANGED") as told:
         SshTransport(spec, tmp_path).run(["true"], 20.0)
     command = str(told.value).splitlines()[0].split("type: ")[1]
     assert os.system(f"{command} >{os.devnull} 2>&1") == 0
@@ -110,7 +110,7 @@ def test_a_changed_host_key_is_refused_and_what_it_says_mends_it(loopback: Any, 
 def test_a_refused_login_names_the_keys_and_the_fix(loopback: Any, tmp_path: Path) -> None:
     stranger = sshd.make_login_key(tmp_path)
     spec = spec_of(loopback, config(tmp_path, sshd.client_config(stranger, loopback[0].folder / "known_hosts")))
-    with pytest.raises(ConfigError, match="ssh-copy-id") as told:
+    with pytest.raises(DeviceRefused, match="ssh-copy-id") as told:
         SshTransport(spec, tmp_path).run(["true"], 20.0)
     assert str(stranger) in str(told.value)
 

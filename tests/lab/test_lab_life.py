@@ -1,0 +1,61 @@
+"""Labs come and go, side by side, and leave nothing."""
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import ConfigError
+from harness.lab import faults, lab
+from harness.lab.network import namespaces
+from harness.transports.ssh import SshTransport
+from tests import lab_kit
+
+pytestmark = pytest.mark.skipif(bool(lab_kit.no_namespaces()), reason=lab_kit.no_namespaces() or "-")
+
+
+def traces_of(tag: str, folder: Path) -> list[str]:
+    """Whatever still bears the lab's name: namespaces, links, mounts, control groups, sockets, processes."""
+    found = [name for name in namespaces() if name.startswith(tag)]
+    found += [line for line in subprocess.getoutput("ip -o link").splitlines() if tag in line]
+    found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(folder) in line]
+    found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{tag}")]
+    found += [str(path) for path in Path("/run").glob(f"{tag}*")]
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(folder).encode() in process.read_bytes():
+                found.append(process.read_bytes().decode())
+        except OSError:
+            continue
+    return found
+
+
+def test_two_labs_side_by_side_leave_nothing(tmp_path: Path) -> None:
+    with lab_kit.running(tmp_path / "one", 1, 0) as (first, _), lab_kit.running(tmp_path / "two", 1, 0) as second:
+        assert first.tag != second[0].tag and first.network.subnet != second[0].network.subnet
+        faults.inject(first, "nano-a", "freeze")
+        faults.inject(first, "nano-a", "slow-link")
+        made = SshTransport(second[1]["nano-a"], tmp_path)
+        assert made.run(["hostname"], 20.0).stdout == b"nano-a\n"
+        made.close()
+        assert traces_of(first.tag, tmp_path / "one") != []
+    for one in (first, second[0]):
+        assert traces_of(one.tag, one.folder) == []
+        assert not one.folder.exists()
+
+
+def test_a_lab_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch: Any) -> None:
+    """The second board has no disk space that could be had."""
+    monkeypatch.setattr(lab, "DISK_MB", -1)
+    with pytest.raises(ConfigError):
+        lab.up(tmp_path / "lab", 2, 0, tmp_path, print)
+    tag = lab.Lab((tmp_path / "lab").resolve(), "namespaces", 0, ()).tag
+    assert traces_of(tag, tmp_path / "lab") == [] and not (tmp_path / "lab").exists()
+
+
+def test_an_unknown_fault_or_device_is_told_with_those_that_are(tmp_path: Path) -> None:
+    with lab_kit.running(tmp_path / "lab", 1, 0) as (made, _):
+        with pytest.raises(ConfigError, match="Did you mean 'freeze'"):
+            faults.inject(made, "nano-a", "freze")
+        with pytest.raises(ConfigError, match="nano-a"):
+            faults.inject(made, "nano-x", "cut")
