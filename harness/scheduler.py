@@ -6,12 +6,16 @@ This file is the only one that imports ray. It refuses to know what a trial does
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from device_agents.registry import BadPlugin, UnknownPlugin
+from device_agents.seams import UserError
 from device_agents.wire import Trial
 from harness.errors import (
+    AgentFailed,
     ConfigError,
     DeviceNotReady,
     DeviceUnreachable,
@@ -67,7 +71,8 @@ def _attempt(trial: Trial, number: int, work: Work, report: Report, health: Heal
 
         try:
             result = work(trial, number, note)
-        except EdgefleetError as error:
+        except Exception as problem:            # whatever it is, it is a row
+            error = _as_ours(problem, trial)
             final = tried >= error.retries
             attempt = begun[-1].attempt if begun else number
             report(_failed(trial, attempt, error, final))
@@ -83,6 +88,15 @@ def _attempt(trial: Trial, number: int, work: Work, report: Report, health: Heal
             return
 
 
+def _as_ours(problem: Exception, trial: Trial) -> EdgefleetError:
+    """Ours as it is; a mistake of the user's, and a bug of ours with its traceback, as failures that end the trial."""
+    if isinstance(problem, EdgefleetError):
+        return problem
+    if isinstance(problem, UserError | UnknownPlugin | BadPlugin):
+        return AgentFailed(f"{trial.device}: {problem}", blame="user")
+    return AgentFailed(f"{trial.device}: a bug of edgefleet: " + "".join(traceback.format_exception(problem)))
+
+
 def _failed(trial: Trial, attempt: int, error: EdgefleetError, final: bool) -> TrialResult:
     state = "skipped" if isinstance(error, DeviceUnsupported) else "failed"
     return TrialResult(trial.id, trial.device, attempt, state, final, type(error).__name__, error.blame, str(error),
@@ -96,28 +110,26 @@ def _pause_s(error: EdgefleetError, tried: int, cooldown_s: float) -> float:
 
 
 class Inline:
-    """Everything in this thread, in the plan's order. The twin that tests and debuggers use."""
+    """One trial after the other, in the plan's order, in this process. The twin that tests and debuggers use."""
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
 
     def run(self, trials: Sequence[Trial], first_attempts: Mapping[str, int]) -> Iterator[TrialResult]:
-        runner = Runner(self._bench)
-        health = {trial.device: Health(trial.device) for trial in trials}
+        site = Site(self._bench)
         try:
-            for trial in trials:
-                results: list[TrialResult] = []
-                attempts([trial], first_attempts, runner.run_trial, results.append, health,
-                         self._bench.preflight.cooldown_s, _sleep)
-                for result in results:
-                    yield result
-                    _acknowledge(runner, result)
+            site.start([trials], first_attempts)
+            stored: list[TrialResult] = []
+            while (found := site.next(stored)) is not None:
+                yield from found
+                stored = found
         finally:
-            runner.close()
+            site.stop()
+            site.close()
 
 
 class Site:
-    """The devices of one site: a thread each. Lives in a Ray actor; plain Python, so that it is tested without Ray."""
+    """The devices of one site, a thread for each lane of trials. Lives in a Ray actor; knows nothing of Ray."""
 
     def __init__(self, bench: Bench) -> None:
         self._bench, self._runner = bench, Runner(bench)
@@ -125,14 +137,11 @@ class Site:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
-    def start(self, trials: Sequence[Trial], first_attempts: Mapping[str, int]) -> None:
-        by_device: dict[str, list[Trial]] = {}
-        for trial in trials:
-            by_device.setdefault(trial.device, []).append(trial)
-        for device, its_trials in by_device.items():
-            thread = threading.Thread(target=self._device, args=(device, its_trials, first_attempts), name=device,
-                                      daemon=True)
-            self._threads.append(thread)
+    def start(self, lanes: Sequence[Sequence[Trial]], first_attempts: Mapping[str, int]) -> None:
+        """The trials of a lane run one after the other; all trials of a device are in one lane."""
+        health = {trial.device: Health(trial.device) for lane in lanes for trial in lane}
+        self._threads = [threading.Thread(target=self._lane, args=(lane, first_attempts, health), daemon=True)
+                         for lane in lanes]
         for thread in self._threads:
             thread.start()
 
@@ -157,9 +166,9 @@ class Site:
     def close(self) -> None:
         self._runner.close()
 
-    def _device(self, device: str, trials: Sequence[Trial], first_attempts: Mapping[str, int]) -> None:
+    def _lane(self, trials: Sequence[Trial], first_attempts: Mapping[str, int], health: Mapping[str, Health]) -> None:
         try:
-            attempts(trials, first_attempts, self._runner.run_trial, self._results.put, {device: Health(device)},
+            attempts(trials, first_attempts, self._runner.run_trial, self._results.put, health,
                      self._bench.preflight.cooldown_s, self._stop.wait)
         finally:
             self._results.put(None)             # wakes next(), which then sees that this thread is ending
@@ -177,7 +186,7 @@ class RaySites:
         try:
             for name, its_trials in self._by_site(trials).items():
                 actors[name] = self._actor(ray, name)
-                ray.get(actors[name].start.remote(its_trials, dict(first_attempts)))
+                ray.get(actors[name].start.remote(_by_device(its_trials), dict(first_attempts)))
             yield from self._stream(ray, actors)
         finally:
             with suppress(Exception):           # a site that died has nothing to close
@@ -242,6 +251,8 @@ def _acknowledge(runner: Runner, result: TrialResult) -> None:
         runner.stored(result.device, result.trial_id, result.attempt)
 
 
-def _sleep(seconds: float) -> bool:
-    time.sleep(seconds)
-    return False
+def _by_device(trials: Sequence[Trial]) -> list[list[Trial]]:
+    lanes: dict[str, list[Trial]] = {}
+    for trial in trials:
+        lanes.setdefault(trial.device, []).append(trial)
+    return list(lanes.values())

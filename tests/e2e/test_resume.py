@@ -1,4 +1,5 @@
 """A controller that is killed in mid-campaign, and what the next one finds: every trial, each once."""
+import json
 import os
 import signal
 
@@ -17,8 +18,8 @@ def assert_each_once(home, ids):
     assert query(home, "select count(*) from trial")[0][0] == len(ids)
     twice = query(home, "select trial, count(*) from attempt where state = 'done' group by trial having count(*) != 1")
     assert twice == []
-    served = query(home, "select count(distinct trial) from inference where phase = 'window' and status = 'ok'")
-    assert served[0][0] == len(ids)
+    seen = query(home, "select count(distinct trial) from inference where phase = 'window'")
+    assert seen[0][0] == len(ids)
     assert query(home, "select count(*) from attempt where state = 'running'")[0][0] == 0
 
 
@@ -67,20 +68,17 @@ def test_a_second_controller_is_turned_away(campaign, tiny_home):
     assert_each_once(tiny_home, planned(campaign, tiny_home))
 
 
-def test_an_agent_killed_by_sigkill_is_a_row_and_is_tried_once_more(campaign, tiny_home):
+def test_an_agent_killed_by_sigkill_is_a_row_and_is_tried_once_more(tmp_path, tiny_home, tiny_model):
+    campaign = write_campaign(tmp_path, tiny_model, "[devices.host]\n", repeats=1, duration_s=4.0)
     controller = start("run", campaign, "--scheduler", "inline", home=tiny_home)
     wait_for(tiny_home, "select count(*) from trial where state = 'done'", 1, controller)
     wait_for(tiny_home, "select count(*) from attempt where state = 'running'", 1, controller)
-    [(trial, device)] = query(tiny_home, "select trial, device from attempt join trial on trial.id = attempt.trial "
-                                         "where attempt.state = 'running'")
-    lock = (tiny_home / "devices" / device / "lock")
-    import json
-    owner = json.loads(lock.read_text())
-    if owner["trial"] != trial:
-        pytest.skip("the trial ended before it could be killed")
+    owner = json.loads((tiny_home / "devices/host/lock").read_text())
+    assert query(tiny_home, "select state from attempt where trial = ?", owner["trial"]) == [("running",)]
     os.kill(owner["pid"], signal.SIGKILL)
     assert controller.wait(timeout=120) == 0
-    attempts = query(tiny_home, "select number, state, error, blame from attempt where trial = ? order by 1", trial)
+    attempts = query(tiny_home, "select number, state, error, blame from attempt where trial = ? order by 1",
+                     owner["trial"])
     assert attempts == [(1, "failed", "AgentCrashed", "device"), (2, "done", None, None)]
     assert_each_once(tiny_home, planned(campaign, tiny_home))
 

@@ -1,6 +1,7 @@
 """Retries by class, benching, and what is reported: with a Work of the test's own and no device."""
 import pytest
 
+from device_agents.seams import UserError
 from harness.errors import AgentCrashed, AgentFailed, ConfigError, DeviceNotReady, DeviceUnreachable, DeviceUnsupported
 from harness.health import LOOPING_AFTER, Health
 from harness.scheduler import attempts, make_scheduler
@@ -74,6 +75,24 @@ def test_the_users_mistakes_do_not_bench_a_device():
     trials = [sample_trial(id=f"t{n}", device="pi") for n in range(LOOPING_AFTER + 2)]
     ended, _ = play({trial.id: [AgentFailed("x", blame="user")] for trial in trials}, trials)
     assert all(one[2] == "failed" for one in ended)
+
+
+def test_a_bug_of_ours_is_a_row_with_its_traceback_and_blame():
+    reports = []
+
+    def work(trial, attempt, report):
+        raise ZeroDivisionError("oops")
+
+    trial = sample_trial(id="t1", device="pi")
+    attempts([trial], {}, work, reports.append, {"pi": Health("pi")}, 0.0, lambda _s: False)
+    [result] = reports
+    assert (result.state, result.final, result.blame) == ("failed", True, "harness")
+    assert "ZeroDivisionError: oops" in result.message and "in work" in result.message
+
+
+def test_a_users_mistake_on_the_way_is_blamed_on_the_user():
+    ended, _ = play({"t1": [UserError("the bundle was changed")]})
+    assert ended == [("t1", 1, "failed", True, "AgentFailed")]
 
 
 def test_attempts_are_numbered_from_where_the_store_is():
