@@ -14,6 +14,7 @@ from device_agents import identity, registry, trial_folder
 from device_agents.clock import BootClock
 from device_agents.sampler import open_energy, open_sensors
 from device_agents.seams import EnergySource, Engine, Sensor, Unsupported
+from device_agents.sysfs import is_synthetic
 
 _BETWEEN_READINGS_S = 0.1
 
@@ -35,16 +36,21 @@ def facts(home: str, root: str) -> Dict[str, Any]:
 
 
 def read_all(sensors: Dict[str, Sensor], root: str) -> Dict[str, Tuple[Optional[float], str]]:
-    """Every declared metric -> (value now, where it comes from). The first sensor that has a value is believed."""
+    """Every declared metric -> (value now, where it comes from). The first sensor that has a value is believed.
+
+    On a device whose /sys is made up, sources of it begin with "synthetic: ", which the database turns into provenance.
+    """
     found: Dict[str, Tuple[Optional[float], str]] = {}
+    synthetic = is_synthetic(root)
     for name, sensor in sensors.items():
         try:
             reading = sensor.read(root)
         except Exception:                       # a user's sensor: the sampler switches it off, with a note
             continue
+        made_up = "synthetic: " if synthetic and not sensor.source.startswith("/proc/") else ""
         for metric, value in reading.items():
             if metric not in found or (found[metric][0] is None and value is not None):
-                found[metric] = (value, sensor.source or name)
+                found[metric] = (value, made_up + (sensor.source or name))
     return found
 
 

@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 from device_agents import registry
 from device_agents.seams import Clock, EnergySource, Sensor
+from device_agents.sysfs import is_synthetic
 from device_agents.wire import Context, Measurement
 
 #: What the loop gets: the sensed fields of a Context; the others are the loop's own knowledge.
@@ -38,6 +39,8 @@ def open_energy(root: str, power_model: Optional[Dict[str, Any]],
         source = registry.load("device_agents.energy", name, EnergySource, directories)()
         if hasattr(source, "power_model"):
             source.power_model = power_model
+        if source.provenance == "measured" and is_synthetic(root):
+            source.provenance = "synthetic"
         if source.available(root):
             opened[name] = source
     return opened

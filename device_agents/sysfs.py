@@ -8,6 +8,14 @@ import glob
 import os
 from typing import Dict, List, Optional
 
+#: A file that says: every sensor of this device is a fixture. The virtual lab's devices have it (harness/lab/board.py).
+SYNTHETIC = "/sys/edgefleet-synthetic"
+
+
+def is_synthetic(root: str) -> bool:
+    """Whether what /sys shows here was made up."""
+    return os.path.exists(root + SYNTHETIC)
+
 
 class Files:
     """Descriptors of small files, cached by path. Not shared between threads."""

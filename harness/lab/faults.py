@@ -6,6 +6,7 @@ pulled cable is a port that is down, a reboot loses every socket, a full disk is
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -72,8 +73,9 @@ def _kill_session(lab: Lab, device: str, _shape: Shape) -> None:
     """Board: every login ends, sshd stays. Phone: adbd dies, and comes back as init would bring it."""
     name = "adbd" if lab.member(device).kind == "phone" else "sshd"
     for process in lab.box(device).processes(name):
-        if process.name() == name and not any("[listener]" in word for word in process.cmdline()):
-            process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.name() == name and not any("[listener]" in word for word in process.cmdline()):
+                process.kill()
 
 
 def _kill_agent(lab: Lab, device: str, _shape: Shape) -> None:
@@ -148,11 +150,12 @@ def _new_host_key(lab: Lab, device: str, _shape: Shape) -> None:
     sshd.renew_host_key(box.folder)
     box.enter("/bin/sh", "-c", "cat > /etc/edgefleet-lab/host_key",
               stdin=(box.folder / sshd.HOST_KEY).read_bytes())
-    for process in box.processes("sshd"):
-        if process.name() == "sshd":
-            process.kill()
+    before = {process.pid for process in box.processes("sshd") if process.name() == "sshd"}
+    for pid in before:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     give_up = time.monotonic() + BACK_S
-    while not any(process.name() == "sshd" for process in box.processes("[listener]")):
+    while not any(process.pid not in before for process in box.processes("[listener]")):
         if time.monotonic() > give_up:
             raise ConfigError(f"{device}: sshd does not come back; see its /var/log/sshd.log")
         time.sleep(0.05)

@@ -4,11 +4,14 @@ from typing import Any
 
 import pytest
 
-from device_agents import registry
+from db.journal_rows import Context
+from device_agents import probe, registry, sampler
 from device_agents.seams import EnergySource, Sensor
+from device_agents.sensors.memory import Memory
+from device_agents.sensors.thermal import Thermal
 from harness.errors import ConfigError
 from harness.lab import adbd_build, board, lab, phone
-from harness.lab.board import Board, boards
+from harness.lab.board import SYNTHETIC, Board, boards
 from harness.lab.box import write_tree
 from harness.lab.wire import Shape, Wire
 from tests import lab_kit
@@ -137,3 +140,24 @@ def test_debian_s_sources_are_found_in_either_form(tmp_path: Path) -> None:
     assert "Types: deb deb-src" in found and "http://other/debian\n" in found and "security" not in found
     with pytest.raises(ConfigError, match="--adb 0"):
         adbd_build._debian_sources(tmp_path / "nothing")
+
+
+def test_what_a_lab_device_measures_is_labelled_synthetic(tmp_path: Path) -> None:
+    """Joules and temperatures are fixtures; load and memory are this machine's own, from /proc."""
+    root = planted(ALL["nano"], tmp_path)
+    sources = sampler.open_energy(root, {"idle_w": 1.0, "busy_w": 2.0, "source": "stated"})
+    assert sources["jetson_rail"].provenance == "synthetic"
+    assert {one.provenance for one in sources["jetson_rail"].read(root, 0)} == {"synthetic"}
+    assert sources["modelled"].provenance == "modelled"
+    readings = probe.read_all({"thermal": Thermal(), "memory": Memory()}, root)
+    assert readings["temp_c"][1].startswith("synthetic: ") and not readings["mem_free_mb"][1].startswith("synthetic")
+    (tmp_path / "sys" / SYNTHETIC).unlink()
+    assert sampler.open_energy(root, None)["jetson_rail"].provenance == "measured"
+
+
+def test_the_database_knows_synthetic_readings(tmp_path: Path) -> None:
+    context = Context("t", 1, "measured")
+    context.begin({"sensors": {"temp_c": "synthetic: /sys/class/thermal", "co_cpu_pct": "/proc/stat"},
+                   "energy": {"jetson_rail": {"scope": "rail", "provenance": "synthetic"}}})
+    provenances = [context.origin(name).provenance for name in ("temp_c", "co_cpu_pct", "jetson_rail.power_w")]
+    assert provenances == ["synthetic", "measured", "synthetic"]
