@@ -137,6 +137,13 @@ class Device:
         """Remove folders of trials whose journals are safe here."""
         self._call("clean", *(_folder(*trial) for trial in trials), deadline_s=QUICK_S)
 
+    def collect_garbage(self, max_age_days: float, max_mb: float | None) -> tuple[int, float]:
+        """Remove content unused for so long, then the longest unused beyond `max_mb`: (files removed, MiB kept)."""
+        self.deploy()
+        limit = () if max_mb is None else ("--max-mb", str(max_mb))
+        answer = self._json("gc", "--max-age-days", str(max_age_days), *limit)
+        return len(answer["removed"]), float(answer["kept_mb"])
+
     def close(self) -> None:
         self._transport.close()
 
