@@ -60,15 +60,43 @@ def lock_devices(folder: Path, devices: Sequence[str]) -> Iterator[dict[str, int
 
 
 class Windows:
-    """At most `limit` measured windows at once in each group. Threads only: a group lives within one site."""
+    """At most `limit` measured windows at once in each group, first come, first served. One object a site.
+
+    A plain semaphore would let the device that just ended take the next turn, too: blocks would not be interleaved.
+    """
 
     def __init__(self, groups: Mapping[str, GroupSpec]) -> None:
-        self._free = {name: threading.BoundedSemaphore(group.limit) for name, group in groups.items()}
+        self._free = {name: group.limit for name, group in groups.items()}
+        self._waiting: list[_Turn] = []
+        self._changed = threading.Condition()
 
     @contextmanager
     def measured(self, device: DeviceSpec) -> Iterator[None]:
-        """Wait until each group of `device` has room; sorted, so that two devices never wait for each other."""
-        with ExitStack() as stack:
-            for group in sorted(device.groups):
-                stack.enter_context(self._free[group])
+        """Wait for room in all groups of `device` at once, behind whoever waits for one of them already."""
+        wanted = frozenset(device.groups)
+        turn = _Turn(wanted)
+        with self._changed:
+            self._waiting.append(turn)
+            self._changed.wait_for(lambda: self._may(turn))
+            self._waiting.remove(turn)
+            for group in wanted:
+                self._free[group] -= 1
+            self._changed.notify_all()
+        try:
             yield
+        finally:
+            with self._changed:
+                for group in wanted:
+                    self._free[group] += 1
+                self._changed.notify_all()
+
+    def _may(self, turn: "_Turn") -> bool:
+        earlier = self._waiting[:self._waiting.index(turn)]
+        return all(self._free[group] for group in turn.groups) and not any(one.groups & turn.groups for one in earlier)
+
+
+class _Turn:
+    """One who waits; equal to nobody else."""
+
+    def __init__(self, groups: frozenset[str]) -> None:
+        self.groups = groups

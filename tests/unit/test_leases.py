@@ -70,3 +70,22 @@ def test_a_group_of_limit_one_never_measures_two_at_once():
         thread.join(timeout=10)
     assert not any(thread.is_alive() for thread in threads), "groups taken in two orders wait for each other"
     assert most == 1
+
+
+def test_turns_go_round_instead_of_to_the_one_that_just_ended():
+    windows, order = Windows({"host": GroupSpec(limit=1)}), []
+    ready = threading.Barrier(2)
+
+    def lane(name):
+        ready.wait()
+        for _ in range(5):
+            with windows.measured(DeviceSpec(name=name, groups=("host",))):
+                order.append(name)
+                time.sleep(0.02)
+
+    threads = [threading.Thread(target=lane, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert "".join(order) in ("ababababab", "bababababa")
