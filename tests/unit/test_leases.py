@@ -12,9 +12,8 @@ from harness.leases import DeviceLock, Windows, lock_devices
 
 
 def test_a_second_holder_is_refused_and_told_who_holds(tmp_path):
-    with DeviceLock(tmp_path, "pi"):
-        with pytest.raises(DeviceNotReady, match=r"pi: in use by another .*process \d+"):
-            DeviceLock(tmp_path, "pi").__enter__()
+    with DeviceLock(tmp_path, "pi"), pytest.raises(DeviceNotReady, match=r"pi: in use by another .*process \d+"):
+        DeviceLock(tmp_path, "pi").__enter__()
 
 
 def test_the_token_grows_with_every_holder(tmp_path):
