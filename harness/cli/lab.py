@@ -24,6 +24,8 @@ def up(
 ) -> None:
     """Start a virtual fleet and write its fleet.toml.
 
+    Where the current folder has no fleet.toml, it gets a link to it, so that every other verb finds the lab.
+
     Needs root, because every device has namespaces, a link and a disk of its own. Its sensors are fixtures, and it
     computes as fast as this machine: it shows that things work, never how fast a board is.
 
@@ -33,12 +35,16 @@ def up(
       edgefleet lab up --loopback --ssh 2 --adb 0
       edgefleet doctor --fleet .edgefleet/lab/fleet.toml
     """
+    from harness.fleet import FLEET_FILE
     from harness.lab import lab
 
     home = _output.new_home()
     made = lab.up(folder or lab.default_folder(home.path), ssh, adb, home.cache, _output.words, unprivileged=loopback)
     _output.words(f"{len(made.members)} devices are up: {', '.join(member.name for member in made.members)}")
-    _output.words(f"next: edgefleet doctor --fleet {made.fleet}")
+    if made.point_here(Path(FLEET_FILE)):
+        _output.words(f"./{FLEET_FILE} points to its fleet file until it is down; next: edgefleet doctor")
+    else:
+        _output.words(f"next: edgefleet doctor --fleet {made.fleet}")
     typer.echo(made.fleet)
 
 

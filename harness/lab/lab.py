@@ -24,6 +24,7 @@ from harness.lab.box import Box
 from harness.lab.network import Network, free_subnet
 
 STATE = "lab.json"
+POINTER = "pointer"                             # names the link that point_here made
 DISK_MB = 768
 ADB_PORT = 5200                                 # of this lab's adb server: plus the subnet
 INSIDE = "etc/edgefleet-lab"                    # on a device: what its services need of the lab
@@ -56,6 +57,15 @@ class Lab:
     def fleet(self) -> Path:
         """The fleet.toml that names every device."""
         return self.folder / "fleet.toml"
+
+    def point_here(self, link: Path) -> bool:
+        """Make `link` lead to the fleet file until the lab is down; False where something is there already."""
+        try:
+            link.symlink_to(self.fleet)
+        except FileExistsError:
+            return False
+        (self.folder / POINTER).write_text(str(link.absolute()))
+        return True
 
     def member(self, name: str) -> Member:
         for member in self.members:
@@ -135,7 +145,15 @@ def down(folder: Path) -> None:
         for one in sorted((lab.folder / "devices").glob("*")):
             Box(one.name, one, lab.network.namespace(one.name), lab.tag).destroy()
         lab.network.destroy()
+    _remove_pointer(lab)
     shutil.rmtree(lab.folder)
+
+
+def _remove_pointer(lab: Lab) -> None:
+    with contextlib.suppress(OSError):
+        link = Path((lab.folder / POINTER).read_text())
+        if link.is_symlink() and link.readlink() == lab.fleet:
+            link.unlink()
 
 
 def boot(lab: Lab, name: str) -> None:

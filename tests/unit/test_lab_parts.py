@@ -10,6 +10,7 @@ from device_agents.seams import EnergySource, Sensor
 from device_agents.sensors.memory import Memory
 from device_agents.sensors.thermal import Thermal
 from harness.errors import ConfigError
+from harness.fleet import load_fleet
 from harness.lab import adbd_build, board, lab, phone
 from harness.lab.board import SYNTHETIC, Board, boards
 from harness.lab.box import write_tree
@@ -121,6 +122,9 @@ def test_a_loopback_lab_leaves_nothing_behind(tmp_path: Path) -> None:
             lab.up(made.folder, 1, 0, tmp_path, print, unprivileged=True)
         with pytest.raises(ConfigError, match="loopback device"):
             made.box("loop-a")
+        assert made.point_here(tmp_path / "fleet.toml") and not made.point_here(tmp_path / "fleet.toml")
+        assert list(load_fleet(tmp_path / "fleet.toml").devices) == ["loop-a", "loop-b"]
+    assert not (tmp_path / "fleet.toml").is_symlink()
     assert not (tmp_path / "lab").exists()
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:
