@@ -68,7 +68,7 @@ class Engine:
 
 
 class Sensor:
-    """Reads one family of files. `root` is '' on a device and a fixture tree in tests; paths are root + "/proc/stat"."""
+    """Reads one family of files. `root` is '' on a device and a fixture tree in tests: root + "/proc/stat"."""
 
     metrics: Tuple[str, ...] = ()               # what read() always returns; names carry units (see wire.UNITS)
     source = ""                                 # what is read, for people; may be refined by the first reading

@@ -115,7 +115,7 @@ class Trial(NamedTuple):
     knobs: Dict[str, Any]                       # engine knobs that the trial starts with, e.g. {"threads": 1}
     residency: str                              # all | one | cache:K
     trace: LoadTrace
-    arrival: Dict[str, Any]                     # {"kind": closed|periodic|poisson|trace, "rate": {"utilisation"|"hz": x}}
+    arrival: Dict[str, Any]                     # {"kind": closed|periodic|poisson|trace, "rate": {utilisation|hz: x}}
     deadline: Dict[str, Any]                    # {"x_full": x} or {"ms": x}
     late: str                                   # drop | serve: an arrival whose deadline passed while it waited
     duration_s: float
@@ -136,7 +136,7 @@ class Order(NamedTuple):
     period_ms: Optional[float]                  # resolved from arrival; None for a closed loop
     deadline_ms: Optional[float]                # resolved from deadline
     costs: Tuple[Cost, ...]                     # of this very device
-    preflight: Dict[str, Any]                   # limits, e.g. {"above_idle_c": 5, "idle_c": 41.0, "min_battery_pct": 40}
+    preflight: Dict[str, Any]                   # limits, e.g. {"above_idle_c": 5, "idle_c": 41.0, "min_battery_pct": 9}
     provenance: str                             # of everything that this device times: measured | emulated | simulated
     power_model: Optional[Dict[str, Any]]       # {"idle_w", "busy_w", "source"} for the modelled energy source
     plugins: Dict[str, str]                     # "adapters/mine" -> sha256 of the file in the device's store
@@ -221,7 +221,7 @@ class Measurement(NamedTuple):
 #              unserved: still queued when the window closed
 #   sample     values{metric: value} cost_us                    one tick of the sampler: what was read in it
 #              an energy source's metric is "<source>.<metric>", e.g. "rapl.energy_j"; its totals are exactly power_w
-#              and energy_j, parts have a prefix; emulated[metric] names those that the trace scripts, when there are any
+#              and energy_j, parts have a prefix; emulated[metric] names those that the trace scripts
 #   loadgen    asked_cpu_pct achieved_cpu_pct asked_mem_mb achieved_mem_mb span_s    since the last such line
 #   note       text                                             for people, e.g. "sampler late 312 ms"
 #   done       inferences decisions switches sampler_cpu_pct peak_rss_mb learned(sha256 or null)

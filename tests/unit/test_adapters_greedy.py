@@ -1,6 +1,6 @@
 """The greedy adapter on latencies written by hand: down after a miss, up after enough headroom, nothing else."""
 import random
-from typing import Any
+from typing import Any, List
 
 import pytest
 
@@ -24,9 +24,9 @@ class Played:
         self.first = self.adapter.start(AdapterView(deadline_ms, None, None, branches, known if costs else {},
                                                     settings, random.Random(1)), None)
         self.last: Any = None
-        self.chosen: list[str] = []
+        self.chosen: List[str] = []
 
-    def run(self, count: int, slow: Any = 1.0, **context: Any) -> list[str]:
+    def run(self, count: int, slow: Any = 1.0, **context: Any) -> List[str]:
         for step in range(count):
             values = dict({"deadline_ms": self.deadline_ms}, **context)
             decision = self.adapter.decide(Context(step, **values), self.last)

@@ -1,7 +1,7 @@
 """The random adapter: every branch in turn, by the seed and nothing else."""
 import random
 from collections import Counter
-from typing import Any
+from typing import Any, List
 
 import pytest
 
@@ -12,7 +12,7 @@ from device_agents.wire import AdapterView, Branch, Context
 NAMES = ("full", "half", "dw", "exit")
 
 
-def drawn(seed: int = 1, count: int = 400, **settings: Any) -> list[str]:
+def drawn(seed: int = 1, count: int = 400, **settings: Any) -> List[str]:
     branches = tuple(Branch(name, "0" * 64, 0.9, 100, 10, 10) for name in NAMES)
     adapter = RandomBranch()
     first = adapter.start(AdapterView(10.0, None, None, branches, {}, settings, random.Random(seed)), None)

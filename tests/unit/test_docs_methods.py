@@ -29,7 +29,7 @@ def test_every_setting_is_told_with_its_default(name: str) -> None:
     module = registry.load_module("device_agents.adapters", name)
     rows = {}
     for row in re.findall(r"^\| (`.*?`) \| (.*?) \|", section(name), re.MULTILINE):
-        rows.update(zip(re.findall(r"`(\w+)`", row[0]), row[1].split(", "), strict=False))
+        rows.update(zip(re.findall(r"`(\w+)`", row[0]), row[1].split(", ")))
     for setting, default in getattr(module, "_DEFAULTS", {}).items():
         assert setting in rows, f"{setting} of {name} is not documented"
         assert default is None or float(rows[setting]) == default, setting

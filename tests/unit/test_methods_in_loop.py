@@ -1,6 +1,6 @@
 """Methods inside whole trials on a virtual clock: load and scripted battery reach them through the real loop."""
 from pathlib import Path
-from typing import Any
+from typing import Any, Dict, List
 
 import pytest
 
@@ -13,7 +13,7 @@ LOADED = LoadTrace("loaded", ("t_s", "cpu_pct"), ((0.0, 0.0), (1.0, 100.0), (2.0
 DRAINED = LoadTrace("drained", ("t_s", "battery_pct"), ((0.0, 100.0), (1.0, 3.0), (2.0, 100.0)))
 
 
-def served(tmp_path: Path, method: str, trace: LoadTrace, **order: Any) -> list[list[dict[str, Any]]]:
+def served(tmp_path: Path, method: str, trace: LoadTrace, **order: Any) -> List[List[Dict[str, Any]]]:
     """Inferences in each second of a trial of three seconds."""
     home = str(tmp_path / "H")
     bundle = make_home(home)
