@@ -65,6 +65,7 @@ def run_trial(parts: Parts) -> Dict[str, Any]:
                                  t_end_ns, clock)
         counts = adapt(parts, first, arrivals, Conditions(order, t0_ns), residency, samples)
         clock.sleep_until(t_end_ns)
+        parts.load.stop()                       # its last line tells of the window's end: it belongs to the window
         journal.enter("cool")
         learned = _keep(parts.adapter.learned(), parts.store)
     finally:

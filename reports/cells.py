@@ -87,7 +87,7 @@ def cell(query: Query, trials: Sequence[Row], metric: Metric) -> Cell:
 def energy_cells(query: Query, trials: Sequence[Row]) -> tuple[Cell, Cell, str]:
     """(energy that may be compared, modelled energy, "provenance: source"): modelled joules have their own column."""
     found = readings(query, trials, ENERGY)
-    sources = sorted({f"{reading.provenance}: {reading.source}" for reading in found if reading.value is not None})
+    sources = sorted({_source(reading) for reading in found if reading.value is not None})
     filled = cell(query, trials, ENERGY)
     modelled = {reading.provenance for reading in found if reading.value is not None} == {"modelled"}
     other = Missing("joules are modelled, so they are in a column of their own and in no comparison")
@@ -95,6 +95,11 @@ def energy_cells(query: Query, trials: Sequence[Row]) -> tuple[Cell, Cell, str]:
         filled = Missing(f"runs with different energy sources ({', '.join(sources)}) are never pooled")
     pair = (other, filled) if modelled else (filled, Missing("no power model was used"))
     return (*pair, ", ".join(sources) or "none")
+
+
+def _source(reading: Reading) -> str:
+    """"measured: rapl (soc)"; the modelled source says all with one word."""
+    return "modelled" if reading.provenance == "modelled" else f"{reading.provenance}: {reading.source}"
 
 
 def _why(found: Sequence[Reading]) -> str:
