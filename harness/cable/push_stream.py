@@ -1,8 +1,9 @@
-"""Many files as one stream to a device, and the command over there that makes files of it again.
+"""Files as one stream to a device, and the command over there that makes files of it again.
 
-Called by the transports ssh and adb. `Stream.with_python` feeds receive.py, which keeps what was complete before a cut;
-`Stream.with_tar` serves a device without a Python (the one that is about to be given one): all files or none. It
-refuses names that a stream cannot carry and files that shrink while they travel.
+Called by shell_device.py. `with_python` feeds receive.py, which keeps what was complete before a cut; `with_tar` serves
+a device without a Python (the one that is about to be given one), all files or none; `with_cat` takes one file, and a
+trial's order is one, without starting a Python. Refuses names that a stream cannot carry and files that shrink on the
+way.
 """
 import posixpath
 import secrets
@@ -16,6 +17,7 @@ from harness.cable import receive, shell
 from harness.errors import ConfigError, DeviceError, DeviceNotReady, DeviceUnreachable, DeviceUnsupported
 
 BLOCK_B = 1 << 18
+LOOK_FIRST_B = 1 << 20                          # a smaller file finds room, or says so itself
 _LAST = "last"                                  # a tar's last member: without it the tar was cut
 
 Files = Sequence[tuple[Path, str]]
@@ -39,17 +41,32 @@ class Stream(NamedTuple):
     def with_tar(cls, files: Files) -> "Stream":
         """tar, mv and df over there: what every busybox and toybox has."""
         size_b, tag = _checked(files), secrets.token_hex(4)
-        folders, need_kb = [shell.word(one) for one in _folders(files)], size_b // 1024 + 1
+        folders = [shell.word(one) for one in _folders(files)]
         names = [_patterns(files, folder) for folder in _folders(files)]
         moves = "; ".join(f"mv -f {' '.join(f'{number}/{name}' for name in names[number])} {folder}/"
                           for number, folder in enumerate(folders))
         return cls(f"set -e; umask 077; mkdir -p {' '.join(folders)}; "
-                   f"free=$(df -Pk {folders[0]} | {{ read -r a; read -r a b c free d; echo \"$free\"; }}); "
-                   f"if [ \"$free\" -lt {need_kb} ]; then "
-                   f"echo \"{need_kb} kB are needed and $free kB are free\" >&2; exit {receive.NO_ROOM}; fi; "
+                   f"{_room(folders[0], size_b)}"
                    f"stage={folders[0]}/push.{tag}.part; mkdir \"$stage\"; cd \"$stage\"; "
                    f"trap 'cd /; rm -rf \"$stage\"' EXIT; tar -xof - || exit {receive.CUT}; "
                    f"[ -e {_LAST} ] || exit {receive.CUT}; {moves}; exit 0", size_b, files, tag)
+
+    @classmethod
+    def with_cat(cls, files: Files) -> "Stream":
+        """cat, wc and mv over there, for one file."""
+        [(_, target)] = files
+        size_b, tag = _checked(files), secrets.token_hex(4)
+        folder, there = shell.word(posixpath.dirname(target)), shell.word(target)
+        part = f"{there}.{tag}.part"
+        return cls(f"umask 077; [ -d {folder} ] || mkdir -p {folder} || exit {receive.CANNOT_WRITE}; "
+                   f"{_room(folder, size_b) if size_b > LOOK_FIRST_B else ''}"
+                   f"cat > {part} || {{ rm -f {part}; exit {receive.CANNOT_WRITE}; }}; "
+                   f"if [ \"$(wc -c < {part})\" -eq {size_b} ]; then mv -f {part} {there}; "
+                   f"else rm -f {part}; exit {receive.CUT}; fi", size_b, files, tag)
+
+    def cat_blocks(self) -> Iterator[bytes]:
+        """The file, in blocks of BLOCK_B."""
+        return _content(self.files[0][0], self.size_b)
 
     def python_blocks(self) -> Iterator[bytes]:
         """What receive.py reads, in blocks of BLOCK_B."""
@@ -81,7 +98,7 @@ class Stream(NamedTuple):
 def failure(device: str, code: int, stderr: bytes) -> DeviceError:
     """What the receiving end's exit code means."""
     words = stderr.decode("utf-8", "replace").strip() or f"exit status {code}, no message"
-    if code == receive.NO_ROOM:
+    if code == receive.NO_ROOM or "No space left" in words:
         return DeviceNotReady(f"{device}: its disk is full: {words}. Free some space there, or type: "
                               f"edgefleet device gc {device}")
     if code == receive.CANNOT_WRITE:
@@ -108,6 +125,14 @@ def _checked(files: Files) -> int:
         except OSError as error:
             raise ConfigError(f"cannot push {source}: {error.strerror}") from None
     return size_b
+
+
+def _room(folder: str, size_b: int) -> str:
+    """A piece of shell that ends it all when there is not enough room; `folder` is quoted."""
+    need_kb = size_b // 1024 + 1
+    return (f"free=$(df -Pk {folder} | {{ read -r a; read -r a b c free d; echo \"$free\"; }}); "
+            f"if [ \"$free\" -lt {need_kb} ]; then "
+            f"echo \"{need_kb} kB are needed and $free kB are free\" >&2; exit {receive.NO_ROOM}; fi; ")
 
 
 def _folders(files: Files) -> list[str]:

@@ -4,7 +4,7 @@ Each of them derives from ShellDevice and says how a line is run (`execute`). Th
 refuses to keep output without bound: a device that prints for ever is stopped.
 """
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from harness.cable import shell
@@ -54,15 +54,21 @@ class ShellDevice:
         if not files:
             return
         give_up = time.monotonic() + deadline_s
-        if self._has_python:
+        if len(files) == 1:
+            stream = Stream.with_cat(files)
+            code, stderr = self._send(stream, stream.cat_blocks(), give_up)
+        elif self._has_python:
             stream = Stream.with_python(self.python, files)
-            code, stderr = self.execute(stream.command, deadline_s, stream.python_blocks(), _ignore, STALL_S)
+            code, stderr = self._send(stream, stream.python_blocks(), give_up)
             self._has_python = code not in NOT_FOUND
-        if not self._has_python:
-            stream, left_s = Stream.with_tar(files), give_up - time.monotonic()
-            code, stderr = self.execute(stream.command, left_s, stream.tar_blocks(), _ignore, STALL_S)
+        if len(files) > 1 and not self._has_python:
+            stream = Stream.with_tar(files)
+            code, stderr = self._send(stream, stream.tar_blocks(), give_up)
         if code:
             raise failure(self.name, code, stderr)
+
+    def _send(self, stream: Stream, blocks: Iterator[bytes], give_up: float) -> tuple[int, bytes]:
+        return self.execute(stream.command, max(0.0, give_up - time.monotonic()), blocks, _ignore, STALL_S)
 
     def pull(self, source: str, destination: Path, deadline_s: float) -> None:
         with arriving(destination) as save:

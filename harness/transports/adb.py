@@ -22,7 +22,6 @@ from harness.fleet import DeviceSpec
 
 PORT = 5555
 PROOF_S = 10.0                                  # a live phone answers `true` in less
-_FREE = "df -Pk"
 LARGE_B = 4 << 20                               # below it, starting adb once more costs more than it saves
 IDLE_S = 5.0                                    # a phone that answered so recently need not prove itself
 HELD_BACK_B = 64                                # longer than any sentinel
@@ -43,7 +42,7 @@ class AdbTransport(ShellDevice):
         self._free_b: int | None = None         # on the phone's disk, when it was last asked
 
     def push(self, files: Sequence[tuple[Path, str]], deadline_s: float) -> None:
-        """Large files by `adb push`, which is faster than any shell; all others as one stream."""
+        """Large files by `adb push`, which is faster than any shell and keeps their mode; others as one stream."""
         give_up = time.monotonic() + deadline_s
         large = [(source, target) for source, target in files if is_large(source) and not target.startswith("~")]
         super().push([one for one in files if one not in large], deadline_s)
@@ -64,18 +63,16 @@ class AdbTransport(ShellDevice):
             what = f"nothing moved for {STALL_S:.0f} s" if error.stalled else "no end within its deadline"
             raise DeviceUnreachable(f"{self.name}: pushing {target}: {what}") from None
         place, there = shell.word(part), shell.word(target)
-        line = (f"if [ \"$(stat -c %s {place})\" = {size_b} ]; then chmod 600 {place}; mv -f {place} {there}; "
-                f"{_FREE} {there}; else rm -f {place}; exit {CUT}; fi")
-        code, output = self._short(line, give_up)
+        code, _ = self._short(f"if [ \"$(stat -c %s {place})\" = {size_b} ]; then mv -f {place} {there}; "
+                              f"else rm -f {place}; exit {CUT}; fi", give_up)
         if code:
-            words = b" ".join(said).decode("utf-8", "replace").strip()
             self._free_b = None
-            raise failure(self.name, NO_ROOM if "No space left" in words else code, words.encode())
-        self._free_b = _free_b(output)
+            raise failure(self.name, code, b" ".join(said))
+        self._free_b = (self._free_b or 0) - size_b
 
     def _look_for_room(self, target: str, size_b: int, give_up: float) -> None:
         folder = shell.word(posixpath.dirname(target))
-        code, output = self._short(f"umask 077; mkdir -p {folder} && {_FREE} {folder}", give_up)
+        code, output = self._short(f"umask 077; mkdir -p {folder} && df -Pk {folder}", give_up)
         self._free_b = _free_b(output)
         if code:
             raise failure(self.name, CANNOT_WRITE, output)

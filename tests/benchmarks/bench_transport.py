@@ -4,6 +4,8 @@ Runs against a lab of its own (root; real sshd and adbd in network namespaces); 
 without phones. Ours and theirs take turns on the same link. Payload that travels in a second push is counted on the
 device's port, packets and all.
 """
+import gzip
+import hashlib
 import json
 import os
 import statistics
@@ -13,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +23,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import psutil
 
+from device_agents.wire import Cost
 from harness.device import Device, open_device
 from harness.fleet import DeviceSpec
 from harness.home import Home
 from harness.transports.adb import AdbTransport
 from harness.transports.ssh import SshTransport
 from tests import lab_kit
+from tests.agent_kit import make_home, order_for
 
 COMMAND = "make bench"
 SIZE_B = 50_000_000
 ROUNDS = 7
 MANY = 20
+TRIALS = 10
+SHAPE = (1, 32, 32)
+BRANCHES = tuple((f"b{number}", 0.9 - number / 100, 2.0, (56 - number, 8)) for number in range(8))
 THERE = "/var/tmp/edgefleet-bench"
 
 
@@ -44,8 +52,10 @@ def main() -> None:
             files = payload(folder)
             ssh_figures(board, files, folder)
             second_push(open_device(board, Home(folder)), files)
+            gap_figure(board, folder)
             for spec in specs.values():
                 if spec.transport == "adb":
+                    gap_figure(spec, folder)
                     adb_figures(spec, files, {**os.environ, **lab.adb_environment()}, folder)
         with lab_kit.running(folder / "many", MANY, 0, loopback=loopback) as (_, specs):
             many_figures(list(specs.values()), folder)
@@ -133,14 +143,35 @@ def adb_figures(spec: DeviceSpec, files: dict[str, list[Path]], environment: dic
     figure("adb shell `true`", statistics.median(execs_s) * 1e3, "", "ms", "a process of adb each")
 
 
+def gap_figure(spec: DeviceSpec, folder: Path) -> None:
+    """From the end of one trial's last inference to the first of the next, eight branches loaded, warm parent."""
+    made = folder / spec.name
+    bundle = make_home(str(made), BRANCHES, SHAPE)
+    device = open_device(spec, Home(folder))
+    device.push({path.name: path for path in (made / "store").iterdir()})
+    costs = tuple(Cost(branch.id, "onnxruntime_cpu", 2.0, 2.0, 1.0, 60.0, None, "stated") for branch in bundle.branches)
+    journals = []
+    for number in range(TRIALS):
+        order = order_for(bundle, engine="onnxruntime_cpu", knobs={"threads": 1}, costs=costs, id=f"gap{number}",
+                          settings={"branch": "b0"}, duration_s=0.2)
+        device.start(order)
+        waited = device.wait(order.trial.id, order.attempt, 60.0)
+        lines = gzip.decompress(waited.journal_gz).splitlines()
+        journals.append([line for line in map(json.loads, lines) if line["kind"] == "inference"])
+    device.clean([(f"gap{number}", 1) for number in range(TRIALS)])
+    device.close()
+    gaps = [(other[0]["t_ns"] - one[-1]["t_ns"]) / 1e9 - one[-1]["latency_ms"] / 1e3
+            for one, other in pairwise(journals[1:])]
+    figure(f"gap between two trials over {spec.transport}", statistics.median(gaps), "<= 0.35", "s",
+           f"median of {len(gaps)}, 8 branches loaded, warm parent; lowest {min(gaps):.3f}")
+
+
 def push(made: Any, paths: list[Path]) -> None:
     made.push([(path, f"{THERE}/{path.name}") for path in paths], 120.0)
 
 
 def second_push(device: Device, files: dict[str, list[Path]]) -> None:
     """Calls of the transport stand for round trips; there is no other way to the device."""
-    import hashlib
-
     content = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in files["many"]}
     device.push(content)
     device.close()

@@ -81,7 +81,7 @@ def test_a_cut_tar_changes_nothing(files: Any, tmp_path: Path, kept: int) -> Non
     assert arrived(files) == [False] * 4 and not left_overs(tmp_path)
 
 
-@pytest.mark.parametrize("way", ["python", "tar"])
+@pytest.mark.parametrize("way", ["python", "tar", "cat"])
 def test_a_full_disk_is_found_before_anything_is_written(files: Any, tmp_path: Path, way: str) -> None:
     """Twice the free space, by a sparse file."""
     disk = os.statvfs(tmp_path)
@@ -89,8 +89,11 @@ def test_a_full_disk_is_found_before_anything_is_written(files: Any, tmp_path: P
     with sparse.open("wb") as file:
         file.truncate(disk.f_bavail * disk.f_frsize * 2 if disk.f_bavail < 2**32 else 2**44)
     wanted = [*files, (sparse, f"{tmp_path}/there/sparse")]
-    stream = Stream.with_python(sys.executable, wanted) if way == "python" else Stream.with_tar(wanted)
-    blocks = stream.python_blocks() if way == "python" else stream.tar_blocks()
+    stream, blocks = {
+        "python": lambda: (made := Stream.with_python(sys.executable, wanted), made.python_blocks()),
+        "tar": lambda: (made := Stream.with_tar(wanted), made.tar_blocks()),
+        "cat": lambda: (made := Stream.with_cat(wanted[-1:]), made.cat_blocks()),
+    }[way]()
     done = sent(stream.command, next(iter(blocks)))
     assert done.returncode == receive.NO_ROOM and b"are needed and" in done.stderr
     assert arrived(files) == [False] * 4
@@ -134,3 +137,23 @@ def test_a_line_ends_in_its_own_status_also_when_killed() -> None:
 def test_a_variable_that_no_shell_takes_is_refused() -> None:
     with pytest.raises(ConfigError, match="a-b"):
         shell.line(["true"], {"a-b": "1"})
+
+
+def test_one_file_arrives_by_cat(files: Any, tmp_path: Path) -> None:
+    for one in files:
+        stream = Stream.with_cat([one])
+        done = sent(stream.command, b"".join(stream.cat_blocks()))
+        assert (done.returncode, done.stderr) == (0, b"")
+    assert arrived(files) == [True] * 4 and not left_overs(tmp_path)
+
+
+def test_one_file_that_is_cut_leaves_nothing(files: Any, tmp_path: Path) -> None:
+    stream = Stream.with_cat([files[2]])
+    assert sent(stream.command, b"".join(stream.cat_blocks())[:-1]).returncode == receive.CUT
+    assert not arrived(files)[2] and not left_overs(tmp_path)
+
+
+def test_one_file_to_an_impossible_place_says_why(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"x")
+    done = sent(Stream.with_cat([(tmp_path / "f", f"{tmp_path}/f/below")]).command, b"x")
+    assert done.returncode == receive.CANNOT_WRITE and str(tmp_path).encode() in done.stderr
