@@ -1,4 +1,4 @@
-"""A user's own ONNX files -> a bundle, checked like ours: `edgefleet bundle import a.onnx b.onnx --task NAME`.
+"""A user's own ONNX files -> a bundle, checked like ours; a function for scripts and notebooks.
 
 Each file becomes a branch, named like the file. It must take one float32 sample of the task's shape at a time, with
 fixed sizes, give one score a class, and consist of operators that onnxruntime knows; whatever does not fit is refused

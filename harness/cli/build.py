@@ -60,7 +60,7 @@ def build_missing(resolved: "Resolved", home: "Home") -> bool:
     changed = False
     for key, recipe in resolved.recipes.items():
         name = f"{key[0]}/{key[1]}, seed {key[2]}"
-        with _progress(name) as report:
+        with progress(f"bundle {name}") as report:
             made = build_bundle(home.path, recipe, resolved.methods_with_policy, report, resolved.campaign.plugin_dirs)
         before, after = resolved.bundles.get(key), made.folder
         changed |= before is None or (before.bundle.id, before.policies) != (after.bundle.id, after.policies)
@@ -72,7 +72,7 @@ def build_missing(resolved: "Resolved", home: "Home") -> bool:
 
 
 @contextmanager
-def _progress(name: str) -> "Iterator[Report]":
+def progress(name: str) -> "Iterator[Report]":
     """A live line on a terminal, and one line a step elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -85,7 +85,7 @@ def _progress(name: str) -> "Iterator[Report]":
         def report(progress: Any) -> None:
             if progress.step not in steps:
                 if not console.is_terminal:
-                    _output.words(f"bundle {name}: {progress.step} ...")
+                    _output.words(f"{name}: {progress.step} ...")
                 steps[progress.step] = bar.add_task(f"{name}: {progress.step}", total=progress.total, note="")
             bar.update(steps[progress.step], completed=progress.done, total=progress.total, note=progress.note)
 
