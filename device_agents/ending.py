@@ -3,6 +3,7 @@
 Called by trial_process.py and simulation.py, so that a device and a simulation fail in the same words. The error kinds
 are those of wire.py: unsupported | not_ready | user (settings, a user's plug-in, a stop on request) | agent (ours).
 """
+import errno
 import sys
 import traceback
 from typing import Any, Callable, Dict
@@ -37,7 +38,8 @@ def conclude(journal: Journal, work: Callable[[], Dict[str, Any]]) -> str:
 
 
 def _fail(journal: Journal, error: BaseException) -> str:
-    kind, text = _kind(error), "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    kind = "not_ready" if _disk_is_full(error, journal) else _kind(error)
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     message = str(error) or type(error).__name__
     if kind == "agent" and not isinstance(error, JournalBroken):
         message = "%s: %s" % (type(error).__name__, message)
@@ -64,6 +66,12 @@ def _kind(error: BaseException) -> str:
     if isinstance(error, (UserError, BadPlugin, UnknownPlugin, Stopped)) or _in_a_users_file(error):
         return "user"
     return "agent"
+
+
+def _disk_is_full(error: BaseException, journal: Journal) -> bool:
+    """Then nobody's code is to blame: with room made, the same trial runs."""
+    cause = journal.failure if isinstance(error, JournalBroken) else error
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _in_a_users_file(error: BaseException) -> bool:

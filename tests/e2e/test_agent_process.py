@@ -222,7 +222,7 @@ def test_a_full_disk_leaves_a_failed_line(home: str) -> None:
         call("run", home, name, "--detach")
         assert answer("wait", home, name, "--timeout-s", "60")["state"] == "failed"
         last = journal_of(home, name)[-1]
-        assert last["error"] == "agent" and "No space left" in last["message"]
+        assert last["error"] == "not_ready" and "No space left" in last["message"]
     finally:
         subprocess.call(["umount", "-l", home])
 

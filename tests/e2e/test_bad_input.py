@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from db.store import Store
-from tests.e2e.spine import dump, edgefleet, query, start, wait_for, write_campaign
+from tests.e2e.spine import PLUGINS, dump, edgefleet, query, start, wait_for, write_campaign
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = ("trial", "attempt", "inference", "decision", "measurement", "event", "summary")
@@ -45,6 +45,12 @@ def misspell(path, old, new):
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
+
+
+def with_plugins_beside(campaign):
+    """The campaign's plug-ins come from plugins/ beside it, where the test puts its own."""
+    shutil.copytree(PLUGINS, campaign.parent / "plugins", dirs_exist_ok=True)
+    misspell(campaign, str(PLUGINS), "plugins")
 
 
 @pytest.mark.parametrize(("old", "new", "said"), [
@@ -96,7 +102,7 @@ def test_a_missing_data_set(campaign, tmp_path):
     plugins = tmp_path / "plugins" / "tasks"
     plugins.mkdir(parents=True)
     (plugins / "absent.py").write_text((ROOT / "tests" / "e2e" / "absent_task.py").read_text())
-    misspell(campaign, "[matrix]", 'plugins = "plugins"\n[matrix]')
+    with_plugins_beside(campaign)
     misspell(campaign, '["digits"]', '["absent"]')
     home = tmp_path / "home"
     for verb in ("plan", "build", "run"):
@@ -107,7 +113,7 @@ def test_a_missing_data_set(campaign, tmp_path):
 def test_a_trace_that_cannot_be_played(campaign, tmp_path):
     (tmp_path / "plugins" / "traces").mkdir(parents=True)
     (tmp_path / "plugins" / "traces" / "steep.csv").write_text("t_s,cpu_pct\n0,20\n1,120\n")
-    misspell(campaign, "[matrix]", 'plugins = "plugins"\n[matrix]')
+    with_plugins_beside(campaign)
     misspell(campaign, '"idle"', '"steep"')
     refused(edgefleet("plan", campaign, home=tmp_path / "home"), 2, "steep.csv: row 2: cpu_pct = 120")
 
@@ -178,7 +184,7 @@ def test_a_journal_cut_in_the_middle(campaign, tiny_home):
 def test_a_plugin_that_does_not_parse(campaign, tmp_path, tiny_home):
     (tmp_path / "plugins" / "adapters").mkdir(parents=True)
     (tmp_path / "plugins" / "adapters" / "mine.py").write_text('"""Mine."""\nclass Mine(\n')
-    misspell(campaign, "[matrix]", 'plugins = "plugins"\n[matrix]')
+    with_plugins_beside(campaign)
     misspell(campaign, '"adascale"', '"mine"')
     done = edgefleet("run", campaign, "--scheduler", "inline", home=tiny_home)
     assert done.returncode in (1, 2), done.stderr
@@ -219,7 +225,7 @@ def test_a_full_disk(campaign, tmp_path, tiny_home):
     home, out = tmp_path / "small", tmp_path / "out"
     home.mkdir()
     out.mkdir()
-    size_b = 16 * 2**20 + 3 * sum(path.stat().st_size for path in tiny_home.rglob("*") if path.is_file())
+    size_b = 64 * 2**20 + 3 * sum(path.stat().st_size for path in tiny_home.rglob("*") if path.is_file())
     done = subprocess.run(["unshare", "--map-root-user", "--mount", "sh", "-c", FULL_DISK, "sh", tiny_home, home,
                            sys.executable, campaign, out, str(size_b)], capture_output=True, text=True, timeout=240,
                           cwd=ROOT, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, check=False)
