@@ -179,6 +179,13 @@ def commands_in(document: Path) -> list[str]:
     return fenced + re.findall(r"`([^`\n]+)`", text)
 
 
+def test_links_between_documents_lead_somewhere() -> None:
+    broken = [f"{named(document)}: {target}" for document in documents()
+              for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text())
+              if not (document.parent / target).exists()]
+    assert broken == []
+
+
 def test_documented_make_commands_exist() -> None:
     typed = {match for document in documents() for line in commands_in(document)
              for match in re.findall(r"^make ([a-z]+)\b", line)}

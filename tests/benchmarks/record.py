@@ -41,14 +41,17 @@ def main() -> int:
     if wanted:                                  # a few by name, printed but not recorded: the document stays whole
         scripts = [script for script in scripts if script.stem.removeprefix("bench_") in wanted]
     load = os.getloadavg()[0]
-    rows = [row for script in scripts for row in figures_of(script)]
+    rows = []
+    for script in scripts:
+        found = figures_of(script)
+        print("".join(line_of(row) for row in found), end="", flush=True)
+        rows += found
     if not rows:
         print("no benchmarks found" + (f" named {', '.join(wanted)}" if wanted else ""), file=sys.stderr)
         return 2
-    table = "".join(line_of(row) for row in rows)
-    print(table, end="")
     if not wanted:
-        text = HEADER.format(machine=machine(), date=time.strftime("%Y-%m-%d", time.gmtime()), load=load) + table
+        text = HEADER.format(machine=machine(), date=time.strftime("%Y-%m-%d", time.gmtime()), load=load)
+        text += "".join(line_of(row) for row in rows)
         partial = DOCUMENT.with_suffix(".md.part")
         partial.write_text(text)
         partial.replace(DOCUMENT)
