@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -29,7 +30,6 @@ THROTTLED_CORES = 0.25
 OFF_S = 0.5                                     # that a rebooting device is away, at least
 BACK_S = 10.0                                   # until sshd listens again
 OOM_MARGIN_MB = 64
-_AGENT, _WAITS = ".pyz", ("wait", "collect", "missing", "list")
 
 _HOG = """
 import sys
@@ -162,11 +162,12 @@ def _new_host_key(lab: Lab, device: str, _shape: Shape) -> None:
 
 
 def _agents(lab: Lab, device: str) -> list[psutil.Process]:
-    """Processes of the agent that do a trial's work, the warm parent included."""
+    """Processes that do a trial's work, the warm parent included; not those that wait for one."""
     found = []
-    for process in lab.box(device).processes(_AGENT):
+    for process in lab.box(device).processes(".pyz"):
         with contextlib.suppress(psutil.NoSuchProcess):
-            if not set(_WAITS) & set(process.cmdline()):
+            words = process.cmdline()
+            if any(word.endswith(".pyz") and verb == "run" for word, verb in pairwise(words)):
                 found.append(process)
     return found
 

@@ -6,6 +6,7 @@ shows that the measured window has begun; the test looks at the device's disk fr
 import json
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,13 @@ def clean_devices(lab: Lab) -> Any:
 def wait_for_window(lab: Lab, name: str, controller: "subprocess.Popen[bytes]") -> None:
     """Until a trial runs on the device and its journal has an inference of the window."""
     disk = lab.folder / "devices" / name / "disk" / "upper"
+    trials = [disk / "home/device/.edgefleet-agent/trials", disk / "data/local/tmp/edgefleet/trials"]
     give_up = time.monotonic() + 120.0
     while time.monotonic() < give_up:
-        for journal in disk.glob("*/**/trials/*/trial.jsonl"):
-            if '"phase": "window"' in journal.read_text() or '"phase":"window"' in journal.read_text():
-                return
+        for journal in (journal for folder in trials for journal in folder.glob("*/trial.jsonl")):
+            with suppress(FileNotFoundError):   # it was collected just now
+                if '"phase":"window"' in journal.read_text():
+                    return
         assert controller.poll() is None, "the run ended before the window was seen"
         time.sleep(0.05)
     raise AssertionError(f"no window on {name}")
@@ -195,3 +198,32 @@ def test_a_session_that_dies_while_nothing_runs_is_not_noticed(lab: Lab, campaig
     assert controller.wait(timeout=FINISH_S) == 0
     for name in names:
         assert {row[1] for row in attempts(tiny_home, name)} == {"done"}
+
+
+HOSTILE = (
+    b'{"seq":0,"kind":"start","trial":"../../../etc/passwd","attempt":1,"protocol":1}\n'
+    b'{"seq":1,"kind":"note","t_ns":1,"phase":"window","text":"\\u001b]0;owned\\u0007\\u001b[2J"}\n'
+    b"\xff\xfe\x00 not even text\n"
+    b'{"seq":2,"kind":"inference","t_ns":1e999,"phase":"window","index":-1}\n'
+    b'{"seq":3,"kind":"note","text":"' + b"x" * 64_000_000 + b'"}\n'
+)
+
+
+def test_a_hostile_journal_is_a_row_and_nothing_else(lab: Lab, name: str, campaign: Any, tiny_home: Path) -> None:
+    """Another trial's id, terminal escapes, bytes that are no text, a line of 64 MB, no end."""
+    path = campaign(name, duration_s=2.0)
+    controller = start("run", path, "--scheduler", "inline", home=tiny_home)
+    wait_for_window(lab, name, controller)
+    kill(controller)
+    time.sleep(4.0)
+    written = lab.box(name).enter("/bin/sh", "-c", "cat > $(ls /home/device/.edgefleet-agent/trials/*/trial.jsonl "
+                                                   "/data/local/tmp/edgefleet/trials/*/trial.jsonl 2>/dev/null)",
+                                  stdin=HOSTILE)
+    assert written.returncode == 0
+    done = edgefleet("run", path, "--scheduler", "inline", home=tiny_home)
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    first, second = attempts(tiny_home, name)
+    assert first == (1, "failed", "AgentCrashed", "device") and second == (2, "done", None, None)
+    shown = edgefleet("show", query(tiny_home, "select id from trial")[0][0], home=tiny_home)
+    assert shown.returncode == 0 and "\x1b" not in shown.stdout
