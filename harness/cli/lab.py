@@ -78,9 +78,9 @@ def fault(
 
     \b
     Examples:
-      sudo edgefleet lab fault nano-a cut
-      sudo edgefleet lab fault phone-a slow-link --delay-ms 100 --rate-mbit 2
-      sudo edgefleet lab fault nano-a restore
+      sudo edgefleet lab fault lab-nano-a cut
+      sudo edgefleet lab fault lab-phone-a slow-link --delay-ms 100 --rate-mbit 2
+      sudo edgefleet lab fault lab-nano-a restore
     """
     from harness.lab import faults, lab
     from harness.lab.wire import Shape

@@ -194,7 +194,8 @@ def _up_namespaces(lab: Lab, ssh: int, adb: int, cache: Path, say: Say) -> Lab:
     (lab.folder / "adb").mkdir()
     lab.write_known_hosts()
     (lab.folder / "ssh_config").write_text(sshd.client_config(key, lab.folder / "known_hosts"))
-    lab.fleet.write_text(_fleet(lab, {board.kind: board.device_class for board in kinds}))
+    lab.fleet.write_text(_fleet(lab, {board.kind: f"this machine, with fixtures of a {board.device_class}"
+                                      for board in kinds}))
     return lab
 
 
@@ -237,7 +238,7 @@ def _up_loopback(lab: Lab, ssh: int) -> Lab:
     _save(lab)
     lab.write_known_hosts()
     (lab.folder / "ssh_config").write_text(sshd.client_config(key, lab.folder / "known_hosts"))
-    lab.fleet.write_text(_fleet(lab, {"loopback": "generic-linux"}))
+    lab.fleet.write_text(_fleet(lab, {"loopback": "this machine"}))
     return lab
 
 
@@ -260,8 +261,8 @@ def _fleet(lab: Lab, device_class: dict[str, str]) -> str:
 
 
 def _names(kinds: list[str]) -> list[str]:
-    """nano-a, orin-a, ..., nano-b."""
-    return [f"{kind}-{_letter(kinds[:index].count(kind))}" for index, kind in enumerate(kinds)]
+    """lab-nano-a, lab-orin-a, ..., lab-nano-b: no table shall take one for the board that it imitates."""
+    return [f"lab-{kind}-{_letter(kinds[:index].count(kind))}" for index, kind in enumerate(kinds)]
 
 
 def _letter(number: int) -> str:

@@ -13,7 +13,7 @@ from harness.transports.adb import AdbTransport
 from harness.transports.ssh import SshTransport
 from tests import lab_kit
 
-BOARD, OTHER_BOARD, PHONE = "nano-a", "orin-a", "phone-a"
+BOARD, OTHER_BOARD, PHONE = "lab-nano-a", "lab-orin-a", "lab-phone-a"
 
 
 def pytest_collection_modifyitems(items: list[Any]) -> None:

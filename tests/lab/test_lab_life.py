@@ -33,10 +33,10 @@ def traces_of(tag: str, folder: Path) -> list[str]:
 def test_two_labs_side_by_side_leave_nothing(tmp_path: Path) -> None:
     with lab_kit.running(tmp_path / "one", 1, 0) as (first, _), lab_kit.running(tmp_path / "two", 1, 0) as second:
         assert first.tag != second[0].tag and first.network.subnet != second[0].network.subnet
-        faults.inject(first, "nano-a", "freeze")
-        faults.inject(first, "nano-a", "slow-link")
-        made = SshTransport(second[1]["nano-a"], tmp_path)
-        assert made.run(["hostname"], 20.0).stdout == b"nano-a\n"
+        faults.inject(first, "lab-nano-a", "freeze")
+        faults.inject(first, "lab-nano-a", "slow-link")
+        made = SshTransport(second[1]["lab-nano-a"], tmp_path)
+        assert made.run(["hostname"], 20.0).stdout == b"lab-nano-a\n"
         made.close()
         assert traces_of(first.tag, tmp_path / "one") != []
     for one in (first, second[0]):
@@ -56,6 +56,6 @@ def test_a_lab_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch: A
 def test_an_unknown_fault_or_device_is_told_with_those_that_are(tmp_path: Path) -> None:
     with lab_kit.running(tmp_path / "lab", 1, 0) as (made, _):
         with pytest.raises(ConfigError, match="Did you mean 'freeze'"):
-            faults.inject(made, "nano-a", "freze")
-        with pytest.raises(ConfigError, match="nano-a"):
-            faults.inject(made, "nano-x", "cut")
+            faults.inject(made, "lab-nano-a", "freze")
+        with pytest.raises(ConfigError, match="lab-nano-a"):
+            faults.inject(made, "lab-nano-x", "cut")
