@@ -163,8 +163,9 @@ def _keep_what_runs(part: Path) -> None:
     for path in part.iterdir():
         if path.name not in ("adbd", "root"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for name in ("usr/include", "usr/share"):
-        shutil.rmtree(part / "root" / name, ignore_errors=True)
+    for path in [*(part / "root").glob("*"), *(part / "root/usr").glob("*"), *(part / "root/usr/lib").glob("*/*")]:
+        if path.name not in ("usr", "lib", "android"):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _run(argv: Sequence[str], cwd: Path, environment: dict[str, str] | None = None) -> None:
