@@ -42,8 +42,7 @@ def build_bundle(home: Path, recipe: Recipe, methods: Iterable[str], progress: R
     reused = folder is not None
     if folder is None:
         pointer = recipe_path(home, recipe, plugin_dirs)    # before the build: sources may be edited meanwhile
-        checkpoint = home / "cache" / f"train-{pointer.stem}.pt"
-        folder = _build(home, recipe, checkpoint, progress, plugin_dirs, log)
+        folder = _build(home, recipe, recipe.weights_digest(plugin_dirs), progress, plugin_dirs, log)
         write_file(pointer, (canonical_json({"bundle": folder.bundle.id}) + "\n").encode("ascii"))
     else:
         log.append(f"reused bundle {folder.bundle.id[:12]}")
@@ -55,35 +54,43 @@ def build_bundle(home: Path, recipe: Recipe, methods: Iterable[str], progress: R
     return BuildResult(folder, reused, time.monotonic() - began, tuple(log))
 
 
-def _build(home: Path, recipe: Recipe, checkpoint: Path, progress: Report, plugin_dirs: Sequence[str],
+def _build(home: Path, recipe: Recipe, weights: str, progress: Report, plugin_dirs: Sequence[str],
            log: list[str]) -> BundleFolder:
     # torch's threads spin while they wait for each other; on a machine that is busy otherwise that costs a factor of 5.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
     from workloads import train
+    from workloads.parent import load_weights, save_weights
 
     task = load_task(recipe.task, plugin_dirs)
     model: Model = load_plugin("models", recipe.model, Model, plugin_dirs)()
     settings = resolve(model.training, recipe.training)
     data = task.load()
+    checkpoint = home / "cache" / f"train-{weights}.pt"
     torch.manual_seed(recipe.seed)
     specs = model.branches()
     net = model.build(task.shape, task.classes, trained(check(specs, specs[0].stages)))
-    run = train.fit(net, train.joint_loss(net, task.shape, settings), data.train, settings, recipe.seed, progress,
-                    checkpoint, task.augment)
-    if run.resumed_epoch:
-        log.append(f"training went on from epoch {run.resumed_epoch + 1}")
+    kept = load_weights(home, weights, net)
+    if kept is None:
+        run = train.fit(net, train.joint_loss(net, task.shape, settings), data.train, settings, recipe.seed, progress,
+                        checkpoint, task.augment)
+        save_weights(home, weights, net, run)
+        checkpoint.unlink(missing_ok=True)
+        if run.resumed_epoch:
+            log.append(f"training went on from epoch {run.resumed_epoch + 1}")
+    else:
+        run = kept
+        log.append(f"reused the trained weights {weights[:12]}; exporting them anew")
     branches, artifacts, worst = _export(net, specs, task, data, progress)
     log.append(f"exported {len(branches)} branches; largest difference from torch {worst:.1e}")
     bundle = BranchBundle(
         id="", task=recipe.task, model=recipe.model, seed=recipe.seed, classes=task.classes, shape=task.shape,
         dtype="float32", samples="", labels="", count=0, branches=branches,
         training=_facts(settings, run.passes, run.steps, data))
-    folder = write_bundle(home, bundle, artifacts, evaluation_samples(data.test), {
-        **run._asdict(), "torch": torch.__version__, "threads": torch.get_num_threads(), "export_worst": worst})
-    checkpoint.unlink(missing_ok=True)
-    return folder
+    return write_bundle(home, bundle, artifacts, evaluation_samples(data.test), {
+        **run._asdict(), "weights": weights, "torch": torch.__version__, "threads": torch.get_num_threads(),
+        "export_worst": worst})
 
 
 def _export(net: Any, specs: Sequence[BranchSpec], task: Task, data: Dataset,

@@ -4,14 +4,18 @@ A plug-in file holds exactly one class that derives from its seam, and a docstri
 campaign. Read by the registry and by build.py. Holds no logic and imports no torch, so that plans stay cheap; a
 model's file imports torch itself.
 """
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from device_agents.wire import BranchBundle
+from device_agents.wire import BranchBundle, Cost
 from workloads.branches import BranchSpec
+
+if TYPE_CHECKING:
+    from workloads.bundle import BundleFolder
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -87,8 +91,52 @@ class Model:
         raise NotImplementedError
 
 
+class DeviceCase(NamedTuple):
+    """One bundle on one device, as an offline half may know it: idle costs, budgets, validation data.
+
+    `settings` are the campaign's for this row ([methods.LABEL]); `co_cpu_pct` is the mean co-running load of the tuning
+    traces, of all cores. Nothing of the evaluation is in it: no trace, no seed of a trial, no test sample.
+    """
+
+    home: Path
+    parent: "BundleFolder"
+    device: str
+    costs: Mapping[str, Cost]                   # by branch id, measured idle on this very device
+    deadline_ms: float | None
+    co_cpu_pct: float
+    settings: Mapping[str, Any]
+    seed: int
+    plugin_dirs: tuple[str, ...] = ()
+
+
+class Prepared(NamedTuple):
+    """What an offline half made for one device. `budget` says what that cost, in units named by the keys.
+
+    Keys of `budget`, each optional: passes, flops, search_s, finetune_epochs, device_s, bytes.
+    """
+
+    settings: dict[str, Any] = {}               # noqa: RUF012  for the adapter; the campaign's own win over them
+    bundle: "BundleFolder | None" = None        # to run in place of the parent; it names the parent in `training`
+    learned: bytes | None = None                # artifact that the adapter starts from
+    budget: dict[str, float] = {}               # noqa: RUF012
+    log: tuple[str, ...] = ()
+
+
+class Range(NamedTuple):
+    """Values that the tuning may draw for one setting: log-uniform when `log`, whole when both ends are int."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
 class Method:
-    """OFFLINE half of a method: what it derives from a trained bundle before any device is seen. No torch."""
+    """OFFLINE half of a method. No torch at import, so that plans stay cheap."""
+
+    #: prepare() is asked for each device, because what it makes depends on that device's measured costs.
+    per_device = False
+    #: Settings of the adapter that the tuning may draw, for the equal budget of every method; empty: nothing to tune.
+    space: dict[str, Range] = {}                # noqa: RUF012
 
     def policy(self, bundle: BranchBundle) -> dict[str, Any]:
         """JSON settings for the adapter of the same name; a campaign may override each. Validation data only."""
@@ -97,3 +145,7 @@ class Method:
     def notes(self, bundle: BranchBundle) -> Sequence[str]:  # noqa: ARG002
         """What people should know of the policy, for the log of the build."""
         return ()
+
+    def prepare(self, case: DeviceCase, report: Report) -> Prepared:  # noqa: ARG002
+        """Derive what needs a device's own costs. Called when `per_device`; cached by everything in the case."""
+        return Prepared()

@@ -9,6 +9,7 @@ finite is the user's to solve: UserError.
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -204,7 +205,7 @@ class _Run:
             value = torch.load(self.path, weights_only=True)
             self.net.load_state_dict(value["net"])
             self.optimizer.load_state_dict(value["optimizer"])
-        except (OSError, RuntimeError, KeyError, ValueError, EOFError):
+        except (OSError, RuntimeError, KeyError, ValueError, EOFError, UnpicklingError):
             self.path.unlink()                  # cut short or of another version: begin again
             return 0
         self.epochs, self.steps, self.passes = value["epochs"], value["steps"], value["passes"]

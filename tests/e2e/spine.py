@@ -68,7 +68,13 @@ def edgefleet(*words: object, home: Path, timeout_s: float = 180.0) -> subproces
 
 def start(*words: object, home: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "harness.cli", *map(str, words)], stdout=subprocess.DEVNULL,
-                            stderr=subprocess.DEVNULL, env={**os.environ, "EDGEFLEET_HOME": str(home)})
+                            stderr=subprocess.DEVNULL, env={**os.environ, "EDGEFLEET_HOME": str(home)},
+                            preexec_fn=_heed_ctrl_c)
+
+
+def _heed_ctrl_c() -> None:
+    """Tests that were themselves started in the background inherit that Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def planned(campaign: Path, home: Path) -> list[str]:

@@ -1,4 +1,5 @@
 """From a user's own task, model and method, a file each, to a bundle: built once, reused, resumed, never half there."""
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from device_agents.seams import UserError
 from workloads.build import build_bundle
 from workloads.bundle import open_bundle
+from workloads.parent import load_parent
 from workloads.recipe import Recipe
 from workloads.seams import Progress
 
@@ -88,7 +90,22 @@ def test_a_users_task_and_model_become_a_bundle_and_are_found_again(tmp_path: Pa
     again = build_bundle(tmp_path, RECIPE, ["best"], told.append, plugins)
     assert again.reused
     assert again.folder == made.folder
-    assert not list((tmp_path / "cache").glob("*"))
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["weights"]    # no checkpoint is left
+
+
+def test_an_export_that_is_made_anew_trains_nothing(tmp_path: Path, plugins: list[str]) -> None:
+    first = build_bundle(tmp_path, RECIPE, [], lambda _: None, plugins)
+    shutil.rmtree(tmp_path / "bundles")
+    steps: list[Progress] = []
+    second = build_bundle(tmp_path, RECIPE, [], steps.append, plugins)
+    assert {step.step for step in steps} == {"export"}
+    assert any("reused the trained weights" in line for line in second.log)
+    assert second.folder.bundle == first.folder.bundle
+    net = load_parent(tmp_path, second.folder, plugins)
+    next((tmp_path / "cache" / "weights").iterdir()).write_bytes(b"cut sho")
+    with pytest.raises(UserError, match=r"gone or do not fit; delete .* and build again"):
+        load_parent(tmp_path, second.folder, plugins)
+    assert net.specs[0].id == "full"
 
 
 def test_the_same_recipe_gives_the_same_bundle_elsewhere(tmp_path: Path, plugins: list[str]) -> None:
@@ -110,7 +127,7 @@ def test_a_killed_build_leaves_no_bundle_and_goes_on(tmp_path: Path, plugins: li
     whole = build_bundle(tmp_path / "whole", RECIPE, [], lambda _: None, plugins)
 
     def killed(progress: Progress) -> None:
-        if progress.step == "export":
+        if progress.step == "train" and progress.done == progress.total:    # in the last epoch, which is not saved
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
