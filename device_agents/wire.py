@@ -223,6 +223,7 @@ class Measurement(NamedTuple):
 #              an energy source's metric is "<source>.<metric>", e.g. "rapl.energy_j"; its totals are exactly power_w
 #              and energy_j, parts have a prefix; emulated[metric] names those that the trace scripts
 #   loadgen    asked_cpu_pct achieved_cpu_pct asked_mem_mb achieved_mem_mb span_s    since the last such line
+#   learned    sha256 base64                                    what the adapter learned, before the last line
 #   note       text                                             for people, e.g. "sampler late 312 ms"
 #   done       inferences decisions switches sampler_cpu_pct peak_rss_mb learned(sha256 or null)
 #   failed     error(unsupported|not_ready|user|agent) message traceback

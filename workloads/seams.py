@@ -135,6 +135,9 @@ class Method:
 
     #: prepare() is asked for each device, because what it makes depends on that device's measured costs.
     per_device = False
+    #: So many trials of a learning method (settings: learn = true) run before any evaluation, each from what the one
+    #: before learned. 0: the method learns nothing that outlives a trial.
+    training_trials = 0
     #: Settings of the adapter that the tuning may draw, for the equal budget of every method; empty: nothing to tune.
     space: dict[str, Range] = {}                # noqa: RUF012
 
