@@ -78,6 +78,8 @@ def trial_id(trial: Trial) -> str:
     for name in NOT_DEFINING:
         del value[name]
     value["peers"] = sorted(trial.peers)
+    if not trial.link:                          # a trial without one keeps the id that it had before links
+        del value["link"]
     value["trace"] = trial.trace.digest()
     return sha256_of(value)[:ID_LENGTH]
 
@@ -129,7 +131,7 @@ class _Known(NamedTuple):
 def _known(campaign: CampaignSpec, cell: Cell, bundles: Mapping[BundleKey, "BundleFolder"],
            runtimes: Mapping[tuple[str, str], str], offline: set[str]) -> _Known | str:
     """Bundle, policy and runtime of a cell, or the reason why they are not known."""
-    runtime = runtimes.get((cell.device, campaign.trial.engine))
+    runtime = runtimes.get((cell.device, campaign.engine(cell.method)))
     if runtime is None:
         return f"the device {cell.device} was never reached, so its runtime is not known"
     folder = bundles.get((cell.task, cell.model, cell.training_seed))
@@ -144,10 +146,12 @@ def _known(campaign: CampaignSpec, cell: Cell, bundles: Mapping[BundleKey, "Bund
 def _trial(campaign: CampaignSpec, device: DeviceSpec, cell: Cell, known: _Known, trace: LoadTrace,
            seed: int, repeat: int) -> Trial:
     spec, method = campaign.trial, campaign.method(cell.method)
+    peers = {"peers": list(method.peers)} if method.peers else {}       # an adapter must know what it may choose
     trial = Trial(
-        id="", campaign=campaign.name, device=device.name, peers=(), task=cell.task, model=cell.model,
-        bundle=known.bundle, method=method.adapter, label=cell.method, settings={**known.policy, **method.settings},
-        learned=None, engine=spec.engine, runtime=known.runtime, knobs=dict(spec.knobs), residency=spec.residency,
+        id="", campaign=campaign.name, device=device.name, peers=method.peers, task=cell.task, model=cell.model,
+        bundle=known.bundle, method=method.adapter, label=cell.method,
+        settings={**known.policy, **method.settings, **peers}, link=method.link.model_dump(exclude_none=True),
+        learned=None, engine=campaign.engine(cell.method), runtime=known.runtime, knobs=dict(spec.knobs), residency=spec.residency,
         trace=trace, arrival=spec.arrival.model_dump(exclude_none=True),
         deadline=spec.deadline.model_dump(exclude_none=True), late=spec.late, duration_s=spec.duration_s,
         warmup_s=spec.warmup_s, sample_hz=spec.sample_hz, accuracy_floor=spec.accuracy_floor,
@@ -175,9 +179,27 @@ def _cells(campaign: CampaignSpec, fleet: FleetSpec, where: str) -> tuple[list[C
     if not cells:
         raise ConfigError(f"{where}: 'exclude' leaves nothing of {len(excluded)} cells "
                           f"({'; '.join(sorted({one.reason for one in excluded}))}), so the campaign selects nothing.")
+    for cell in cells:
+        _check_peers(fleet, cell.device, campaign.method(cell.method).peers, f"{where} (methods.{cell.method}.peers)")
     notes = [f"exclude[{index}] matches nothing in the matrix"
              for index in range(len(campaign.exclude)) if index not in used]
     return cells, list(excluded), notes
+
+
+def _check_peers(fleet: FleetSpec, name: str, peers: Iterable[str], where: str) -> None:
+    """A peer is another device that this one can reach: for now both are local devices of one site."""
+    device = fleet.devices[name]
+    for peer_name in peers:
+        peer = fleet.devices.get(peer_name)
+        if peer is None:
+            raise ConfigError.unknown("device", peer_name, fleet.devices, where)
+        if peer_name == name:
+            method = where.rpartition("(methods.")[2].rpartition(".peers")[0]
+            raise ConfigError(f"{where}: {name} cannot be its own peer; leave that cell out: exclude = "
+                              f"[{{ device = \"{name}\", method = \"{method}\", reason = \"it is the peer\" }}]")
+        if (device.transport, peer.transport) != ("local", "local") or device.site != peer.site:
+            raise ConfigError(f"{where}: {name} ({device.transport}, site {device.site}) cannot reach {peer_name} "
+                              f"({peer.transport}, site {peer.site}): peers are local devices of one site.")
 
 
 def _product(campaign: CampaignSpec, devices: Iterable[DeviceSpec]) -> Iterable[Cell]:

@@ -63,11 +63,11 @@ def resolve(campaign_path: Path, fleet_path: Path | None = None, home: Home | No
     expand(campaign, fleet, {}, {}, campaign.plugin_dirs, str(campaign_path))   # all mistakes, before a device is asked
     recipes = {key: Recipe(*key, campaign.training) for key in _bundle_keys(campaign)}
     bundles = _built(campaign, recipes, home)
-    engine = campaign.trial.engine
+    engines = campaign.engines
     known = known_facts(home)
-    asked = [one for one in devices if _wanted(one, known, engine, ask)]
-    facts, silent = ask_devices(asked, [engine], home if ask == "all" else None)
-    runtimes = {(one.name, engine): runtime for one in devices
+    asked = [one for one in devices if any(_wanted(one, known, engine, ask) for engine in engines)]
+    facts, silent = ask_devices(asked, engines, home if ask == "all" else None)
+    runtimes = {(one.name, engine): runtime for one in devices for engine in engines
                 if (runtime := runtime_of({**known, **facts}.get(one.name), engine)) is not None}
     plan = expand(campaign, fleet, bundles, runtimes, campaign.plugin_dirs, str(campaign_path))
     return Resolved(campaign, campaign_path, fleet, found, devices, recipes, bundles, runtimes, facts, silent, plan)
