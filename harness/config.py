@@ -202,20 +202,21 @@ def _check_names(spec: CampaignSpec, path: Path) -> None:
     """Every name in the file is a file name in a folder; say which is not."""
     adapters = _plugins("device_agents.adapters", spec)
     _known("method", spec.matrix.method, {*adapters, *spec.methods}, f"{path} (matrix.method)")
+    engines = _plugins("device_agents.engines", spec)
+    _known("engine", [spec.trial.engine], engines, f"{path} (trial.engine)")
     for label, method in spec.methods.items():
         _known("adapter", [method.adapter], adapters, f"{path} (methods.{label}.adapter)")
-        _known("engine", [spec.engine(label)], _plugins("device_agents.engines", spec), f"{path} (methods.{label}.engine)")
+        _known("engine", [spec.engine(label)], engines, f"{path} (methods.{label}.engine)")
         _check_peers(spec, label, f"{path} (methods.{label})")
-    _known("engine", [spec.trial.engine], _plugins("device_agents.engines", spec), f"{path} (trial.engine)")
     _known("task", spec.matrix.task, _plugins("workloads.tasks", spec), f"{path} (matrix.task)")
     _known("model", spec.matrix.model, _plugins("workloads.models", spec), f"{path} (matrix.model)")
     _known("trace", spec.matrix.trace, trace_names(spec.plugin_dirs), f"{path} (matrix.trace)")
 
 
 def _check_peers(spec: CampaignSpec, label: str, where: str) -> None:
-    method = spec.method(label)
-    if method.peers and spec.engine(label) != OFFLOADING:
-        raise ConfigError(f"{where}: 'peers' needs engine = \"{OFFLOADING}\"; the engine {spec.engine(label)} has none.")
+    method, engine = spec.method(label), spec.engine(label)
+    if method.peers and engine != OFFLOADING:
+        raise ConfigError(f"{where}: 'peers' needs engine = \"{OFFLOADING}\"; the engine {engine!r} has none.")
     if method.link.model_fields_set and not method.peers:
         raise ConfigError(f"{where}: 'link' shapes the way to the peers, and there is none; add peers = [\"NAME\"].")
 

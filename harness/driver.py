@@ -13,7 +13,7 @@ from typing import NamedTuple
 from db.derive import derive_trial
 from db.ingest import ingest_journal
 from db.store import Store
-from device_agents.wire import Trial
+from device_agents.wire import Trial, costed_as
 from harness.campaign import NO_RUNTIME
 from harness.fleet import DeviceSpec
 from harness.home import Home
@@ -68,7 +68,8 @@ def run_missing(resolved: Resolved, home: Home, store: Store, scheduler: str, wa
     """Run to the end of what can be run. Raises DeviceNotReady when another controller holds a device, StoreError."""
     todo = missing(resolved, store, retry)
     if todo:
-        with lock_devices(home.leases, sorted({trial.device for trial in todo})) as tokens:
+        devices = {name for trial in todo for name in (trial.device, *trial.peers)}
+        with lock_devices(home.leases, sorted(devices)) as tokens:
             bench = _bench(resolved, home, store, todo, tokens)
             book = _Book(store, home, todo, resolved.devices)
             results = make_scheduler(scheduler, bench, ray_address).run(todo, book.first_attempts)
@@ -86,7 +87,7 @@ def _closed(results: Iterator[TrialResult]) -> Iterator[TrialResult]:
 
 
 def _bench(resolved: Resolved, home: Home, store: Store, todo: Sequence[Trial], tokens: Mapping[str, int]) -> Bench:
-    keys = {(trial.device, trial.bundle, trial.engine, trial.runtime) for trial in todo}
+    keys = {(trial.device, trial.bundle, *costed_as(trial.engine, trial.runtime)) for trial in todo}
     costs = {key: costs for key in sorted(keys) if (costs := store.costs(*key))}
     return Bench(str(home.path), resolved.fleet, {one.bundle.id: str(one.path) for one in resolved.bundles.values()},
                  costs, dict(tokens), resolved.campaign.preflight, resolved.campaign.plugin_dirs)
@@ -110,7 +111,8 @@ class _Book:
             self._store.save_device(one.name, one.transport, one.device_class, one.slowdown, one.provenance,
                                     result.facts)
         if result.costs:
-            self._store.save_costs(result.device, trial.bundle, trial.engine, trial.runtime, result.costs)
+            engine, runtime = costed_as(trial.engine, trial.runtime)
+            self._store.save_costs(result.device, trial.bundle, engine, runtime, result.costs)
         if result.state == "running":
             self._begin(result)
         elif result.state == "skipped":

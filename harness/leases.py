@@ -72,8 +72,8 @@ class Windows:
 
     @contextmanager
     def measured(self, *devices: DeviceSpec) -> Iterator[None]:
-        """Wait until all of `devices` (a device and its peers) are free and there is room in all of their groups: all at
-        once, behind whoever waits for one of them already."""
+        """Wait until all of `devices` (a device and its peers) are free, with room in all of their groups: all at once,
+        behind whoever waits for one of them already."""
         wanted = frozenset(group for device in devices for group in device.groups)
         wanted |= {f"device {device.name}" for device in devices}       # no name of a group has a space
         turn = _Turn(wanted)

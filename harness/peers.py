@@ -50,7 +50,7 @@ class Peers:
             extra = {"remote": {"key": key, "peers": found}} if found else {}
             yield order._replace(extra={**order.extra, **extra})
         finally:
-            for device in asked or [self._device(order, spec) for spec in self.specs(order)]:
+            for device in asked if not begun else [self._device(order, spec) for spec in self.specs(order)]:
                 with suppress(DeviceError, TrialError):         # a peer that died in the trial has nothing to stop
                     device.stop(order.trial.id, order.attempt)
 
@@ -63,7 +63,7 @@ class Peers:
             device.close()
 
     def _device(self, order: Order, spec: DeviceSpec) -> Device:
-        engine, runtime = costed_as(order.trial.engine, order.trial.runtime)
+        engine, _ = costed_as(order.trial.engine, order.trial.runtime)
         key = (order.trial.device, spec.name)
         if key not in self._open:
             device = open_device(spec, self._home)

@@ -1,4 +1,4 @@
-"""The way to a peer: frames and keys, the shaper's seeded fate, and a peer that answers, hangs, dies or is a stranger."""
+"""The way to a peer: frames and keys, the shaper's seeded fate, a peer that answers, hangs, dies or is a stranger."""
 import os
 import socket
 import struct
@@ -89,7 +89,7 @@ def test_frames_that_are_too_long_forged_or_repeated_are_refused() -> None:
 
 
 def test_nobody_waits_beyond_a_deadline() -> None:
-    device, peer, left, _ = pair()
+    _, peer, left, _ = pair()
     left.sendall(b"\0\0")                       # half a length, then silence
     begun_s = time.monotonic()
     with pytest.raises(socket.timeout):
