@@ -79,7 +79,7 @@ class Engine:
 
     def answer(self, branch: str, data: bytes) -> Any:  # noqa: ARG002
         """The same for a sample from elsewhere, as it would lie in the bundle's file: for `serve`."""
-        raise Unsupported("this engine serves no samples of others")
+        raise Unsupported("this engine serves no samples of other devices")
 
     def unload(self, branch: str) -> None:
         raise NotImplementedError

@@ -68,8 +68,10 @@ def serve(home: str, text: str) -> Dict[str, Any]:
 
 def _work(serving: Serving, bundle: BranchBundle, store: str, listener: socket.socket, writer: int) -> None:
     clock = BootClock()
-    engine = slowed(registry.load("device_agents.engines", serving.engine, Engine)(), serving.engine, serving.slowdown,
-                    clock)
+    engine_class = registry.load("device_agents.engines", serving.engine, Engine)
+    if engine_class.answer is Engine.answer:
+        raise Unsupported("engine %s serves no samples of other devices" % serving.engine)
+    engine = slowed(engine_class(), serving.engine, serving.slowdown, clock)
     engine.open(bundle, store, {"seed": 0, "clock": clock, "costs": {}})
     for branch in bundle.branches:
         engine.load(branch.id, serving.knobs)

@@ -157,7 +157,7 @@ def test_bad_settings_are_named(settings: Any, words: str) -> None:
 
 
 def test_64_branches_are_decided_on_within_a_millisecond_and_the_table_stays_small() -> None:
-    many = tuple(Branch("b%02d" % n, "a" * 64, 0.9 - n / 1000, 1000 - n, 100, 400) for n in range(64))
+    many = tuple(Branch(f"b{n:02d}", "a" * 64, 0.9 - n / 1000, 1000 - n, 100, 400) for n in range(64))
     made, rng, took_ms, last = Autoscale(), random.Random(5), [], None
     made.start(view({"actions": "branches", "threads": [1, 2], "peers": ["edge", "hub"]}, branches=many), None)
     for _ in range(6000):
