@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from device_agents import claim, frames, identity, launch, registry, trial_folder
 from device_agents.clock import BootClock
@@ -151,12 +151,13 @@ class Server:
         if kind == frames.PING:
             channel.send(frames.PONG, b"", deadline_s)
         elif kind == frames.WORK and len(body) == frames.REQUEST.size + self._sample_b:
-            channel.send(*self._answer(body), deadline_s=deadline_s)
+            answer_kind, answer = self._answer(body)
+            channel.send(answer_kind, answer, deadline_s)
         else:
             raise Refused("it sent a frame %r of %d bytes" % (kind, len(body)))
         return True
 
-    def _answer(self, body: bytes) -> Any:
+    def _answer(self, body: bytes) -> Tuple[bytes, bytes]:
         number, branch = frames.REQUEST.unpack_from(body)
         if branch >= len(self._branches):
             return frames.PROBLEM, b"the bundle has no such branch"

@@ -7,7 +7,7 @@ method learns is a table that leaves a training trial and enters the next; evalu
 Left open by what could be read: how much training its results had; ours is stated below.
 """
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from workloads.seams import Method, Range
 class Autoscale(Method):
     training_trials = 6
     #: Powers and the choice of actions are no knobs of the tuning: they say what the device and the method are.
-    space: ClassVar[dict[str, Range]] = {
+    space = {                                   # noqa: RUF012
         "epsilon": Range(0.02, 0.3, log=True), "rate": Range(0.1, 1.0), "discount": Range(0.0, 0.9),
         "alpha": Range(0.01, 10.0, log=True), "beta": Range(0.01, 10.0, log=True)}
 
