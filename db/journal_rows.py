@@ -55,8 +55,9 @@ class Context:
             source, dot, metric = clean(name).rpartition(".")
             if not dot:
                 source = self._sensors.get(metric, "")
-            made_up = source.startswith("synthetic: ")      # a lab's fixture; see device_agents/sysfs.py
-            claimed = self._energy.get(source, "measured") if dot else "synthetic" if made_up else "measured"
+            # "synthetic: ", a lab's fixture, see device_agents/sysfs.py; "emulated: ", a shaped link
+            made_up = next((word for word in ("synthetic", "emulated") if source.startswith(word + ": ")), "measured")
+            claimed = self._energy.get(source, "measured") if dot else made_up
             self._origins[name] = Origin(metric, source, unit_of(metric), self.sensed(claimed))
         return self._origins[name]
 

@@ -17,7 +17,7 @@ from sqlalchemy.dialects.sqlite import insert
 from db import connection as _connection
 from db import schema
 from db.errors import StoreError
-from device_agents.wire import Branch, BranchBundle, Cost, Trial, trial_to_json
+from device_agents.wire import Branch, BranchBundle, Cost, Trial, provenance_of, trial_to_json
 
 Row = dict[str, Any]
 
@@ -305,4 +305,4 @@ def _trial_row(trial: Trial, provenance: str) -> Row:
     definition = json.loads(json.dumps(trial_to_json(trial), allow_nan=False))
     return {**{name: getattr(trial, name) for name in same}, "trace": trial.trace.name,
             "trace_digest": trial.trace.digest(), "processor": str(trial.knobs.get("processor", "cpu")),
-            "definition": definition, "state": "pending", "provenance": provenance}
+            "definition": definition, "state": "pending", "provenance": provenance_of(trial, provenance)}

@@ -1,4 +1,4 @@
-"""The agent's verbs: probe profile run wait stop collect missing clean gc list. JSON on stdout, words on stderr.
+"""The agent's verbs: probe profile run serve wait stop collect missing clean gc list. JSON on stdout, words on stderr.
 
     PYTHON agent.pyz VERB --home H ...
 
@@ -71,6 +71,11 @@ def _run(arguments: Any) -> int:
         from device_agents import store, trial_folder
         store.clean([trial_folder.TrialFolder(arguments.home, name) for name in arguments.clean])
     return launch.run(arguments.home, arguments.trial, arguments.detach, arguments.warm_s)
+
+
+def _serve(arguments: Any) -> int:
+    from device_agents import serve
+    return _print(serve.serve(arguments.home, sys.stdin.read()))
 
 
 def _wait(arguments: Any) -> int:
@@ -193,7 +198,9 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--detach", action="store_true", help="answer once the device is taken; the trial goes on")
     made.add_argument("--warm-s", type=float, help="with --detach: keep a warm parent for so long without work")
     made.add_argument("--clean", metavar="ID.N", action="append", help="first remove this trial's folder; repeatable")
-    verb("stop", _stop, "end a running trial: its journal closes with `failed`").add_argument("trial", metavar="ID.N")
+    verb("serve", _serve, "be the peer that an order on stdin asks for; the port as JSON, then detach")
+    made = verb("stop", _stop, "end a running trial (its journal closes with `failed`), or the `serve` for it")
+    made.add_argument("trial", metavar="ID.N")
     made = verb("wait", _wait, "block until the trial has ended, then say how")
     made.add_argument("trial", metavar="ID.N")
     made.add_argument("--collect", action="store_true", help="then send the journal, gzip'd, after the JSON line")

@@ -12,8 +12,8 @@ import os
 import time
 from typing import Any, Dict, Iterator
 
-from device_agents.trial_folder import BadOrder, Busy, TrialFolder
-from device_agents.wire import Order
+from device_agents.trial_folder import SERVE_LOCK, BadOrder, Busy, TrialFolder
+from device_agents.wire import Order, Serving
 
 _PATIENCE_S = 1.0                               # for a reader that looks whether a lock is held, and lets go at once
 
@@ -52,6 +52,27 @@ def take(folder: TrialFolder, order: Order) -> Claim:
                 os.close(file)
         raise
     return Claim(device, trial)
+
+
+def take_to_serve(home: str, serving: Serving) -> Claim:
+    """Take this device for a trial of another one: H/lock, H/serve.lock. Raises Busy, or BadOrder (an older token)."""
+    device, service = _open_lock(os.path.join(home, "lock")), _open_lock(os.path.join(home, SERVE_LOCK))
+    try:
+        _take_device(device, home)
+        _advance_token(home, serving.token)
+        if not _lock_soon(service):
+            raise Busy("%s serves another device still" % home)
+    except BaseException:
+        os.close(device)
+        os.close(service)
+        raise
+    return Claim(device, service)
+
+
+def sign_to_serve(held: Claim, serving: Serving, boot_id: str) -> None:
+    """Write whom this device serves into H/lock; done by the process that will serve."""
+    _sign(held.device, {"purpose": "serve", "trial": serving.trial, "attempt": serving.attempt, "token": serving.token,
+                   "pid": os.getpid(), "boot_id": boot_id})
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ Time in the trace only goes forward. Gives what LoadTrace.at gives; the trace it
 import bisect
 from typing import Any, Dict, List, Optional, Tuple
 
+from device_agents.seams import Clock
 from device_agents.wire import Context, LoadTrace, Order
 
 _NEVER_S = float("inf")
@@ -35,6 +36,23 @@ class Column:
             self._next += 1
             self.next_s = self._steps[self._next][0] if self._next < len(self._steps) else _NEVER_S
         return self._value
+
+
+class Script:
+    """What the trace scripts now, for others than the adapter's contexts: the link's shaper. Any thread may ask."""
+
+    def __init__(self, trace: LoadTrace, clock: Clock) -> None:
+        self._trace, self._clock = trace, clock
+        self._t0_ns: Optional[int] = None
+
+    def begin(self, t0_ns: int) -> None:
+        self._t0_ns = t0_ns
+
+    def now(self, column: str) -> Optional[float]:
+        """None before the window and for a column that the trace lacks."""
+        if self._t0_ns is None or column not in self._trace.columns:
+            return None
+        return self._trace.at((self._clock.now_ns() - self._t0_ns) / 1e9, column)
 
 
 class Conditions:

@@ -12,7 +12,7 @@ from typing import Any, Dict, NamedTuple, Optional
 
 from device_agents import preflight
 from device_agents.arrivals import Arrivals, open_arrivals
-from device_agents.conditions import Conditions
+from device_agents.conditions import Conditions, Script
 from device_agents.journal import Journal
 from device_agents.residency import Residency
 from device_agents.samples import Samples
@@ -47,9 +47,11 @@ def run_trial(parts: Parts) -> Dict[str, Any]:
         if validity == "no":
             raise preflight.NotReady(preflight.explain(findings))
         samples = Samples(parts.bundle, parts.store, trial.seed)
+        script = Script(trial.trace, clock)
         parts.engine.open(parts.bundle, parts.store, dict(
             order.extra, seed=trial.seed, clock=clock, costs={cost.branch: cost for cost in order.costs},
-            co_cpu_pct=lambda: senses.latest().get("co_cpu_pct")))
+            co_cpu_pct=lambda: senses.latest().get("co_cpu_pct"), deadline_ms=order.deadline_ms, link=trial.link,
+            scripted=script.now, journal=journal.write))
         first = parts.adapter.start(adapter_view(order, parts.bundle), _learned(parts))
         if not isinstance(first, Decision):
             raise UserError("start() of the adapter returned %r, not a Decision" % (first,))
@@ -58,6 +60,7 @@ def run_trial(parts: Parts) -> Dict[str, Any]:
         journal.enter("warmup")
         round_ns = _warm_up(parts, residency, samples, clock.now_ns() + int(trial.warmup_s * 1e9))
         t0_ns = clock.now_ns() + _LEAD_IN_NS + 2 * round_ns
+        script.begin(t0_ns)
         parts.load.start(t0_ns)                 # forks; the round after it touches again what the fork has shared
         _warm_up(parts, residency, samples, clock.now_ns())
         clock.sleep_until(t0_ns)
@@ -73,6 +76,7 @@ def run_trial(parts: Parts) -> Dict[str, Any]:
     finally:
         parts.load.stop()
         senses.stop()
+        parts.engine.close()
     return dict(counts, sampler_cpu_pct=senses.sampler_cpu_pct(), learned=learned)
 
 

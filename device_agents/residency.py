@@ -13,12 +13,14 @@ from device_agents.wire import BranchBundle
 
 
 class Residency:
-    """The loaded branches of one trial. Knobs belong to a load: other knobs mean unload and load again."""
+    """The loaded branches of one trial. Knobs belong to a load: other knobs mean unload and load again, but for those
+    that the engine names in `per_call`, which it is told before each inference."""
 
     def __init__(self, policy: str, bundle: BranchBundle, engine: Engine, clock: Clock, journal: Journal) -> None:
         self._branches = [branch.id for branch in bundle.branches]
         self._most = _most_resident(policy, len(self._branches))
         self._engine, self._clock, self._journal = engine, clock, journal
+        self._per_call = frozenset(engine.per_call)
         self._loaded: collections.OrderedDict[str, Dict[str, Any]] = collections.OrderedDict()
 
     def start(self, first: str, knobs: Dict[str, Any]) -> None:
@@ -31,6 +33,9 @@ class Residency:
     def use(self, branch: str, knobs: Dict[str, Any]) -> None:
         """Have `branch` loaded with `knobs`."""
         loaded = self._loaded
+        if self._per_call:
+            self._engine.adjust({name: value for name, value in knobs.items() if name in self._per_call})
+            knobs = {name: value for name, value in knobs.items() if name not in self._per_call}
         if loaded.get(branch) == knobs:
             if self._most < len(self._branches):
                 loaded.move_to_end(branch)

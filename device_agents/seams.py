@@ -5,7 +5,7 @@ this file (contract tests, the simulated transport), so it is standard library o
 """
 from typing import Any, Dict, List, Optional, Tuple
 
-from device_agents.wire import AdapterView, BranchBundle, Context, Decision, Measurement, Outcome
+from device_agents.wire import AdapterView, BranchBundle, Context, Decision, Measurement, Outcome, Trial
 
 
 class Unsupported(Exception):
@@ -46,6 +46,11 @@ class Adapter:
 class Engine:
     """An inference runtime. One object a trial; the loop times the calls. Must not assume ONNX, numpy or labels."""
 
+    #: Knobs that belong to no load: they may change from one inference to the next, and adjust() is told them.
+    per_call: Tuple[str, ...] = ()
+    #: Of an engine that also sends work elsewhere: the engine that runs what runs here. A slowed device slows it alone.
+    local: Any = None
+
     @classmethod
     def runtime(cls) -> str:
         """Name and version, e.g. "onnxruntime 1.31.1". Raises Unsupported, saying what to install, when absent."""
@@ -53,18 +58,34 @@ class Engine:
 
     def open(self, bundle: BranchBundle, store: str, settings: Dict[str, Any]) -> None:
         """Once, before any load. `store` is the folder in which files are named by their sha256. `settings` holds
-        "seed", "clock", "costs" ({branch: Cost}) and what Order.extra has for the engine."""
+        "seed", "clock", "costs" ({branch: Cost}) and what Order.extra has for the engine; in a trial also
+        "deadline_ms", "link" (Trial.link), "scripted" (column of the trace -> its value now, None outside the window)
+        and "journal" (kind, **fields -> one line)."""
         raise NotImplementedError
+
+    def senses(self, trial: Trial) -> Dict[str, "Sensor"]:  # noqa: ARG002
+        """Sensors of what the engine alone can know, by name; asked once, before open()."""
+        return {}
 
     def load(self, branch: str, knobs: Dict[str, Any]) -> None:
         raise NotImplementedError
+
+    def adjust(self, knobs: Dict[str, Any]) -> None:
+        """Those of `per_call` that hold from now on. Never called for an engine without any."""
 
     def infer(self, branch: str, sample: int) -> Any:
         """Run sample number `sample` of the bundle through a loaded branch; the predicted class, or None."""
         raise NotImplementedError
 
+    def answer(self, branch: str, data: bytes) -> Any:  # noqa: ARG002
+        """The same for a sample from elsewhere, as it would lie in the bundle's file: for `serve`."""
+        raise Unsupported("this engine serves no samples of other devices")
+
     def unload(self, branch: str) -> None:
         raise NotImplementedError
+
+    def close(self) -> None:
+        """Once, after the last call, also when open() or a later call has failed."""
 
 
 class Sensor:

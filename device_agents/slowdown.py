@@ -16,6 +16,7 @@ class SlowedEngine(Engine):
         if not factor >= 1.0:
             raise UserError("slowdown must be at least 1, is %r" % (factor,))
         self._engine, self._factor, self._now_ns = engine, factor, clock.now_ns
+        self.per_call = engine.per_call
 
     def open(self, bundle: BranchBundle, store: str, settings: Dict[str, Any]) -> None:
         self._engine.open(bundle, store, settings)
@@ -31,8 +32,20 @@ class SlowedEngine(Engine):
         self._spin(begun_ns)
         return label
 
+    def answer(self, branch: str, data: bytes) -> Any:
+        begun_ns = self._now_ns()
+        label = self._engine.answer(branch, data)
+        self._spin(begun_ns)
+        return label
+
+    def adjust(self, knobs: Dict[str, Any]) -> None:
+        self._engine.adjust(knobs)
+
     def unload(self, branch: str) -> None:
         self._engine.unload(branch)
+
+    def close(self) -> None:
+        self._engine.close()
 
     def _spin(self, begun_ns: int) -> None:
         now_ns = self._now_ns
@@ -43,4 +56,9 @@ class SlowedEngine(Engine):
 
 def slowed(engine: Engine, name: str, factor: float, clock: Clock) -> Engine:
     """`engine` as this device runs it. Replayed costs are the device's own already and are left alone."""
-    return engine if factor == 1.0 or name == "replay" else SlowedEngine(engine, factor, clock)
+    if factor == 1.0 or name == "replay":
+        return engine
+    if engine.local is not None:                # what a peer does, and the way to it, is not this device's work
+        engine.local = SlowedEngine(engine.local, factor, clock)
+        return engine
+    return SlowedEngine(engine, factor, clock)

@@ -19,6 +19,7 @@ from device_agents.wire import LAST_KINDS, BranchBundle, Order, bundle_from_json
 _NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,79}\.[0-9]{1,6}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _PLUGIN = re.compile(r"(adapters|engines|sensors|energy)/[A-Za-z_][0-9A-Za-z_]{0,79}\Z")
+SERVE_LOCK = "serve.lock"                       # below H; held beside H/lock by a `serve`
 _STOP_PATIENCE_S = 5.0                          # for a trial to write its last line
 
 
@@ -71,12 +72,12 @@ class TrialFolder:
 
 def check_store(store: str, order: Order) -> None:
     """Every file that the order needs is in the store; BadOrder lists those that are not."""
-    _need(store, [order.trial.bundle])
+    need(store, [order.trial.bundle])
     bundle = read_bundle(store, order.trial.bundle)
     wanted = [bundle.labels]
     if order.trial.engine != "replay":
         wanted += [bundle.samples] + [branch.artifact for branch in bundle.branches]
-    _need(store, wanted + list(order.plugins.values()) + ([order.trial.learned] if order.trial.learned else []))
+    need(store, wanted + list(order.plugins.values()) + ([order.trial.learned] if order.trial.learned else []))
 
 
 def prepare(home: str) -> str:
@@ -113,13 +114,15 @@ def wait_for_end(folder: TrialFolder) -> None:
 
 
 def stop(folder: TrialFolder) -> bool:
-    """End a running trial: SIGTERM, and SIGKILL when that does not help. False when it does not run."""
+    """End a running trial, or what this device serves for one of another device's: SIGTERM, and SIGKILL when that does
+    not help. False when it does not run."""
     try:
         with open(os.path.join(folder.home, "lock"), encoding="utf-8") as file:
             owner = json.load(file)
     except (OSError, ValueError):
         return False
-    if "%s.%s" % (owner.get("trial"), owner.get("attempt")) != folder.name or not is_locked(folder.lock):
+    lock = folder.lock if owner.get("purpose") is None else os.path.join(folder.home, SERVE_LOCK)
+    if "%s.%s" % (owner.get("trial"), owner.get("attempt")) != folder.name or not is_locked(lock):
         return False
     for number, patience_s in ((signal.SIGTERM, _STOP_PATIENCE_S), (signal.SIGKILL, _STOP_PATIENCE_S)):
         try:
@@ -127,13 +130,13 @@ def stop(folder: TrialFolder) -> bool:
         except ProcessLookupError:
             return True
         give_up = time.monotonic() + patience_s
-        while is_locked(folder.lock):
+        while is_locked(lock):
             if time.monotonic() >= give_up:
                 break
             time.sleep(0.01)
         else:
             return True
-    return not is_locked(folder.lock)
+    return not is_locked(lock)
 
 
 def is_locked(path: str) -> bool:
@@ -200,7 +203,8 @@ def _positive(value: Any) -> bool:
     return isinstance(value, (int, float)) and value > 0
 
 
-def _need(store: str, digests: List[str]) -> None:
+def need(store: str, digests: List[str]) -> None:
+    """All of them are in the store, and used now; BadOrder lists those that are not."""
     lacking = []
     for digest in sorted(set(digests)):
         try:

@@ -47,6 +47,8 @@ def _work(folder: TrialFolder, order: Order, journal: Journal, clock: Clock) -> 
     plugin_dirs = stage_plugins(folder, order)
     sensors, energy = open_sensors(plugin_dirs), open_energy("", order.power_model, plugin_dirs)
     engine_class = registry.load("device_agents.engines", trial.engine, Engine, plugin_dirs)
+    engine = engine_class()
+    sensors.update(engine.senses(trial))
     runtime, lacking = None, None
     try:
         runtime = engine_class.runtime()
@@ -61,7 +63,7 @@ def _work(folder: TrialFolder, order: Order, journal: Journal, clock: Clock) -> 
     if lacking is not None:
         raise lacking
     adapter = registry.load("device_agents.adapters", trial.method, Adapter, plugin_dirs)()
-    engine = slowed(engine_class(), trial.engine, trial.slowdown, clock)
+    engine = slowed(engine, trial.engine, trial.slowdown, clock)
     load = ScriptedLoad(trial.trace, identity.cores(), journal, clock)
     sampler = Sampler("", trial.sample_hz, clock, journal, sensors, energy,
                       lambda: ([os.getpid()], load.pids()), load.scripted)

@@ -13,6 +13,9 @@ T = TypeVar("T")
 
 PROTOCOL = 1
 
+#: In a runtime, between a wrapping engine and the one it runs: "remote 1 over onnxruntime_cpu: onnxruntime 1.31.1".
+OVER = " over "
+
 #: How a number came to be. Two provenances are never averaged.
 PROVENANCES = ("measured", "modelled", "emulated", "simulated", "synthetic")
 
@@ -74,7 +77,8 @@ class LoadTrace(NamedTuple):
     """Load over time, piecewise constant from each row's `t_s` on. Known columns, any of which may be absent:
 
     t_s · cpu_pct (of all cores, 0..100) · mem_mb (balloon) · rate_x (factor on the arrival rate) and the scripted
-    battery_pct · deadline_x (factor on the trial's deadline) · deadline_ms · accuracy_floor (0..1).
+    battery_pct · deadline_x (factor on the trial's deadline) · deadline_ms · accuracy_floor (0..1), and, of the shaped
+    link to the trial's peers, net_mbps (rate) · net_rtt_ms (delay there and back) · net_loss_pct (of frames).
     Scripted columns reach the context with provenance `emulated`.
     """
     name: str
@@ -126,6 +130,7 @@ class Trial(NamedTuple):
     seed: int
     repeat: int
     block: int                                  # place in the interleaving; not part of the id
+    link: Dict[str, float] = {}                 # noqa: RUF012  shapes it to the peers: rate_mbps delay_ms jitter_ms ...
 
 
 class Order(NamedTuple):
@@ -141,6 +146,20 @@ class Order(NamedTuple):
     power_model: Optional[Dict[str, Any]]       # {"idle_w", "busy_w", "source"} for the modelled energy source
     plugins: Dict[str, str]                     # "adapters/mine" -> sha256 of the file in the device's store
     extra: Dict[str, Any] = {}                  # noqa: RUF012  replay costs of simulated devices, peers' addresses, ...
+
+
+class Serving(NamedTuple):
+    """What `agent serve` reads on standard input: whom a device serves as a peer, for how long, and the key."""
+    trial: str
+    attempt: int
+    token: int                                  # fencing token of this device
+    bundle: str
+    engine: str                                 # that runs here
+    knobs: Dict[str, Any]                       # of that engine
+    slowdown: float                             # of this device
+    host: str                                   # address to listen on
+    key: str                                    # 64 hex digits, of this one attempt
+    due_s: float                                # seconds until it ends by itself
 
 
 class AdapterView(NamedTuple):
@@ -222,6 +241,9 @@ class Measurement(NamedTuple):
 #   sample     values{metric: value} cost_us                    one tick of the sampler: what was read in it
 #              an energy source's metric is "<source>.<metric>", e.g. "rapl.energy_j"; its totals are exactly power_w
 #              and energy_j, parts have a prefix; emulated[metric] names those that the trace scripts
+#   remote     peer branch sample status(ok|fallback) trip_ms served_ms      an inference that was asked of a peer, just
+#              before its own line; trip_ms = there and back without served_ms, which the peer took; fallback: no answer
+#              in time, so it was served here
 #   loadgen    asked_cpu_pct achieved_cpu_pct asked_mem_mb achieved_mem_mb span_s    since the last such line
 #   learned    sha256 base64                                    what the adapter learned, before the last line
 #   note       text                                             for people, e.g. "sampler late 312 ms"
@@ -247,6 +269,24 @@ def canonical_json(value: Any) -> str:
 
 def sha256_of(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode("ascii")).hexdigest()
+
+
+def costed_as(engine: str, runtime: str) -> Tuple[str, str]:
+    """(engine, runtime) whose costs hold for a trial of these: of a wrapping engine those of the one that runs here."""
+    head, over, rest = runtime.partition(OVER)
+    inner, colon, inner_runtime = rest.partition(": ")
+    return (inner, inner_runtime) if over and colon and head.startswith(engine + " ") else (engine, runtime)
+
+
+def link_is_shaped(trial: Trial) -> bool:
+    """Whether the link to the trial's peers is made worse than it is, by Trial.link or by its trace."""
+    scripted = {"net_mbps", "net_rtt_ms", "net_loss_pct"} & set(trial.trace.columns)
+    return bool(trial.peers) and bool(trial.link or scripted)
+
+
+def provenance_of(trial: Trial, device: str) -> str:
+    """Of what a trial times on a device of provenance `device`: through a shaped link a real run is emulated."""
+    return "emulated" if device == "measured" and link_is_shaped(trial) else device
 
 
 def bundle_to_json(bundle: BranchBundle) -> Dict[str, Any]:
@@ -308,6 +348,22 @@ def order_from_json(value: Dict[str, Any]) -> Order:
     value["trial"] = trial_from_json(value["trial"])
     value["costs"] = tuple(_make(Cost, cost) for cost in value["costs"])
     return _make(Order, value)
+
+
+def serving_from_json(value: Dict[str, Any]) -> Serving:
+    """Raises ValueError for missing or unknown fields, and for values that cannot be."""
+    serving = _make(Serving, value)
+    texts = (serving.trial, serving.bundle, serving.engine, serving.host, serving.key)
+    if not all(isinstance(text, str) for text in texts) or len(serving.key) != 64:
+        raise ValueError("trial, bundle, engine and host must be texts, and key 64 hex digits")
+    bytes.fromhex(serving.key)
+    for name in ("attempt", "token", "slowdown", "due_s"):
+        number = getattr(serving, name)
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number < 1e9:
+            raise ValueError("%s must be a number from 0 on, is %r" % (name, number))
+    if not isinstance(serving.knobs, dict) or serving.slowdown < 1:
+        raise ValueError("knobs must be a table, and slowdown at least 1")
+    return serving
 
 
 def _make(cls: Type[T], value: Dict[str, Any]) -> T:

@@ -82,6 +82,8 @@ def trial_id(trial: Trial) -> str:
     for name in NOT_DEFINING:
         del value[name]
     value["peers"] = sorted(trial.peers)
+    if not trial.link:                          # a trial without one keeps the id that it had before links
+        del value["link"]
     value["trace"] = trial.trace.digest()
     return sha256_of(value)[:ID_LENGTH]
 
@@ -146,7 +148,7 @@ def _known(campaign: CampaignSpec, cell: Cell, bundles: Mapping[BundleKey, "Bund
            runtimes: Mapping[tuple[str, str], str], offline: set[str],
            prepared: Mapping[PreparationKey, Preparation | None]) -> _Known | str:
     """Bundle, runtime and preparation of a cell, or the reason why they are not known."""
-    runtime = runtimes.get((cell.device, campaign.trial.engine))
+    runtime = runtimes.get((cell.device, campaign.engine(cell.method)))
     if runtime is None:
         return f"the device {cell.device} was never reached, so its runtime is not known"
     where = f"{cell.task}/{cell.model}, seed {cell.training_seed}"
@@ -166,12 +168,15 @@ def trial_of(campaign: CampaignSpec, device: DeviceSpec, label: str, folder: "Bu
              trace: LoadTrace, seed: int, repeat: int, prepared: Preparation | None = None) -> Trial:
     """One trial of a row, with its id. Settings: the policy's, then what was prepared, then the campaign's own."""
     spec, method = campaign.trial, campaign.method(label)
+    peers = {"peers": list(method.peers)} if method.peers else {}       # an adapter must know what it may choose
     policy, made = folder.policies.get(method.adapter, {}), prepared.settings if prepared else {}
     trial = Trial(
-        id="", campaign=campaign.name, device=device.name, peers=(), task=folder.bundle.task, model=folder.bundle.model,
+        id="", campaign=campaign.name, device=device.name, peers=method.peers, task=folder.bundle.task,
+        model=folder.bundle.model,
         bundle=prepared.bundle if prepared else folder.bundle.id, method=method.adapter, label=label,
-        settings={**policy, **made, **method.settings}, learned=prepared.learned if prepared else None,
-        engine=spec.engine, runtime=runtime, knobs=dict(spec.knobs), residency=spec.residency,
+        settings={**policy, **made, **method.settings, **peers}, link=method.link.model_dump(exclude_none=True),
+        learned=prepared.learned if prepared else None,
+        engine=campaign.engine(label), runtime=runtime, knobs=dict(spec.knobs), residency=spec.residency,
         trace=trace, arrival=spec.arrival.model_dump(exclude_none=True),
         deadline=spec.deadline.model_dump(exclude_none=True), late=spec.late, duration_s=spec.duration_s,
         warmup_s=spec.warmup_s, sample_hz=spec.sample_hz, accuracy_floor=spec.accuracy_floor,
@@ -199,9 +204,27 @@ def _cells(campaign: CampaignSpec, fleet: FleetSpec, where: str) -> tuple[list[C
     if not cells:
         raise ConfigError(f"{where}: 'exclude' leaves nothing of {len(excluded)} cells "
                           f"({'; '.join(sorted({one.reason for one in excluded}))}), so the campaign selects nothing.")
+    for cell in cells:
+        _check_peers(fleet, cell.device, campaign.method(cell.method).peers, f"{where} (methods.{cell.method}.peers)")
     notes = [f"exclude[{index}] matches nothing in the matrix"
              for index in range(len(campaign.exclude)) if index not in used]
     return cells, list(excluded), notes
+
+
+def _check_peers(fleet: FleetSpec, name: str, peers: Iterable[str], where: str) -> None:
+    """A peer is another device that this one can reach: for now both are local devices of one site."""
+    device = fleet.devices[name]
+    for peer_name in peers:
+        peer = fleet.devices.get(peer_name)
+        if peer is None:
+            raise ConfigError.unknown("device", peer_name, fleet.devices, where)
+        if peer_name == name:
+            method = where.rpartition("(methods.")[2].rpartition(".peers")[0]
+            raise ConfigError(f"{where}: {name} cannot be its own peer; leave that cell out: exclude = "
+                              f"[{{ device = \"{name}\", method = \"{method}\", reason = \"it is the peer\" }}]")
+        if (device.transport, peer.transport) != ("local", "local") or device.site != peer.site:
+            raise ConfigError(f"{where}: {name} ({device.transport}, site {device.site}) cannot reach {peer_name} "
+                              f"({peer.transport}, site {peer.site}): peers are local devices of one site.")
 
 
 def _product(campaign: CampaignSpec, devices: Iterable[DeviceSpec]) -> Iterable[Cell]:

@@ -16,6 +16,7 @@ from device_agents import registry
 from harness.errors import ConfigError
 from harness.spec_file import Name, Spec, read_toml, validated
 
+OFFLOADING = "remote"                           # the engine that has peers
 Patterns = Annotated[tuple[str, ...], Field(strict=False)]
 Names = Annotated[tuple[Name, ...], Field(strict=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -163,11 +164,26 @@ class TrialSpec(Spec):
         return value
 
 
+class LinkSpec(Spec):
+    """What is made of the link to the peers, on the device, in user space. A key that is not stated changes nothing."""
+
+    rate_mbps: Positive | None = None
+    delay_ms: NotNegative | None = None
+    jitter_ms: NotNegative | None = None
+    loss_pct: Percent | None = None
+
+
 class MethodSpec(Spec):
-    """A method under a label: `adapter` is a plug-in name, every other key one of its settings."""
+    """A method under a label: `adapter` is a plug-in name, every key but these one of its settings.
+
+    `engine` takes the place of the trial's; `peers` are devices of the fleet that serve its trials, over a `link`.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     adapter: Name
+    engine: Name | None = None
+    peers: Names = ()
+    link: LinkSpec = LinkSpec()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -199,6 +215,15 @@ class CampaignSpec(Spec):
         """The method behind a label of the matrix: a table of the file, or the plug-in of that name as it is."""
         return self.methods.get(label) or MethodSpec(adapter=label)
 
+    def engine(self, label: str) -> str:
+        """The engine of that label's trials."""
+        return self.method(label).engine or self.trial.engine
+
+    @property
+    def engines(self) -> list[str]:
+        """All that the campaign needs: its own, which rates and deadlines refer to, and those of the matrix's methods."""
+        return sorted({self.trial.engine, *(self.engine(label) for label in self.matrix.method)})
+
 
 def load_campaign(path: Path, imported: Iterable[str] = ()) -> CampaignSpec:
     """Raises ConfigError: no such file, broken TOML, a wrong key or type, an unknown plug-in name.
@@ -220,9 +245,12 @@ def _check_names(spec: CampaignSpec, path: Path, imported: Iterable[str]) -> Non
     """Every name in the file is a file name in a folder; say which is not."""
     adapters = _plugins("device_agents.adapters", spec)
     _known("method", spec.matrix.method, {*adapters, *spec.methods}, f"{path} (matrix.method)")
+    engines = _plugins("device_agents.engines", spec)
+    _known("engine", [spec.trial.engine], engines, f"{path} (trial.engine)")
     for label, method in spec.methods.items():
         _known("adapter", [method.adapter], adapters, f"{path} (methods.{label}.adapter)")
-    _known("engine", [spec.trial.engine], _plugins("device_agents.engines", spec), f"{path} (trial.engine)")
+        _known("engine", [spec.engine(label)], engines, f"{path} (methods.{label}.engine)")
+        _check_peers(spec, label, f"{path} (methods.{label})")
     part = "workload" if spec.matrix.workload else ""
     workloads = spec.matrix.workloads
     _known("task", [task for task, _, _ in workloads], _plugins("workloads.tasks", spec),
@@ -230,6 +258,14 @@ def _check_names(spec: CampaignSpec, path: Path, imported: Iterable[str]) -> Non
     _known("model", [model for _, model, _ in workloads], {*_models(spec), *imported},
            f"{path} (matrix.{part or 'model'})")
     _known("trace", spec.matrix.trace, trace_names(spec.plugin_dirs), f"{path} (matrix.trace)")
+
+
+def _check_peers(spec: CampaignSpec, label: str, where: str) -> None:
+    method, engine = spec.method(label), spec.engine(label)
+    if method.peers and engine != OFFLOADING:
+        raise ConfigError(f"{where}: 'peers' needs engine = \"{OFFLOADING}\"; the engine {engine!r} has none.")
+    if method.link.model_fields_set and not method.peers:
+        raise ConfigError(f"{where}: 'link' shapes the way to the peers, and there is none; add peers = [\"NAME\"].")
 
 
 def trace_names(plugin_dirs: Iterable[str]) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
 from device_agents import registry
-from device_agents.wire import Cost, Order, canonical_json, order_to_json
+from device_agents.wire import Cost, Order, Serving, canonical_json, order_to_json
 from harness.agent_zip import AgentZip, build_agent
 from harness.errors import (
     AgentFailed,
@@ -26,6 +26,7 @@ from harness.home import Home
 from harness.seams import Completed, Transport
 
 QUICK_S = 60.0                                  # deadline of a verb that only looks
+SERVE_S = 120.0                                 # until a peer has imported the runtime and loaded the branches
 PUSH_FLOOR_B_S = 50_000                         # slowest link that a push is given time for
 
 _BY_EXIT: dict[int, type[EdgefleetError]] = {3: DeviceUnsupported, 4: DeviceNotReady, 2: AgentFailed}
@@ -113,11 +114,17 @@ class Device:
         """
         name = _folder(order.trial.id, order.attempt)
         local = self._cache / f"{self.spec.name}.trial.json"
+        local.touch(mode=0o600)                 # it may hold the key to a peer
         local.write_text(json.dumps(order_to_json(order)), encoding="utf-8")
         self._transport.push([(local, self._remote(f"trials/{name}/trial.json"))], QUICK_S)
         warm = ["--warm-s", f"{self.spec.warm_s:g}"] if self.spec.warm_s else []
         gone = [word for trial in stored for word in ("--clean", _folder(*trial))]
         self._call("run", name, "--detach", *warm, *gone, deadline_s=QUICK_S)
+
+    def serve(self, serving: Serving) -> int:
+        """Be a peer of the trial that `serving` names; the port. Returns when everything is loaded there."""
+        answer = self._json("serve", stdin=canonical_json(dict(serving._asdict())).encode(), deadline_s=SERVE_S)
+        return int(answer["port"])
 
     def wait(self, trial_id: str, attempt: int, deadline_s: float) -> Waited:
         """Block on the device's own lock; nothing travels until the trial ends. Brings the journal along."""
@@ -130,7 +137,7 @@ class Device:
         return Waited(told["state"], journal)
 
     def stop(self, trial_id: str, attempt: int) -> None:
-        """End a trial that is overdue, so that the device is free again."""
+        """End a trial that is overdue, or the `serve` for it, so that the device is free again."""
         self._call("stop", _folder(trial_id, attempt), deadline_s=QUICK_S)
 
     def clean(self, trials: Iterable[tuple[str, int]]) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from db.derive import derive_trial
 from db.ingest import ingest_journal
 from db.store import Store
-from device_agents.wire import Trial
+from device_agents.wire import Trial, costed_as
 from harness.campaign import NO_RUNTIME
 from harness.fleet import DeviceSpec
 from harness.home import Home
@@ -81,7 +81,8 @@ def run_missing(resolved: Resolved, home: Home, store: Store, scheduler: str, wa
 def run_trials(todo: Sequence[Trial], resolved: Resolved, home: Home, store: Store, scheduler: str, watch: Watch,
                ray_address: str = "local") -> dict[str, str]:
     """Run these trials, which the store knows, and enter what comes; their states afterwards. Raises likewise."""
-    with lock_devices(home.leases, sorted({trial.device for trial in todo})) as tokens:
+    devices = {name for trial in todo for name in (trial.device, *trial.peers)}
+    with lock_devices(home.leases, sorted(devices)) as tokens:
         bench = _bench(resolved, home, store, todo, tokens)
         book = _Book(store, home, todo, resolved.devices)
         results = make_scheduler(scheduler, bench, ray_address).run(todo, book.first_attempts)
@@ -98,8 +99,10 @@ def _closed(results: Iterator[TrialResult]) -> Iterator[TrialResult]:
 
 def _bench(resolved: Resolved, home: Home, store: Store, todo: Sequence[Trial], tokens: Mapping[str, int]) -> Bench:
     every = {**{one.bundle.id: one for one in resolved.bundles.values()}, **resolved.derived}
-    keys = {(trial.device, bundle, trial.engine, trial.runtime) for trial in todo
-            for bundle in (trial.bundle, every[trial.bundle].bundle.training.get("parent")) if bundle}
+    engine = resolved.campaign.trial.engine     # rates and deadlines refer to it, whatever a method's own may be
+    keys = {(trial.device, trial.bundle, *costed_as(trial.engine, trial.runtime)) for trial in todo}
+    keys |= {(trial.device, parent, engine, resolved.runtimes[trial.device, engine]) for trial in todo
+             if (parent := every[trial.bundle].bundle.training.get("parent"))}
     costs = {key: costs for key in sorted(keys) if (costs := store.costs(*key))}
     return Bench(str(home.path), resolved.fleet, {name: str(one.path) for name, one in every.items()},
                  costs, dict(tokens), resolved.campaign.preflight, resolved.campaign.plugin_dirs)
@@ -123,7 +126,8 @@ class _Book:
             self._store.save_device(one.name, one.transport, one.device_class, one.slowdown, one.provenance,
                                     result.facts)
         if result.costs:
-            self._store.save_costs(result.device, trial.bundle, trial.engine, trial.runtime, result.costs)
+            engine, runtime = costed_as(trial.engine, trial.runtime)
+            self._store.save_costs(result.device, trial.bundle, engine, runtime, result.costs)
         if result.state == "running":
             self._begin(result)
         elif result.state == "skipped":

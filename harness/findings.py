@@ -10,7 +10,7 @@ from harness.fleet import DeviceSpec
 LOW_DISK_MB = 200.0
 LOW_MEMORY_MB = 150.0
 CLOCK_SKEW_S = 2.0
-STATED_ONLY = ("replay",)                       # engines that run no network: no sign of a usable device
+STATED_ONLY = ("replay", "remote")              # engines that run no network themselves: no sign of a usable device
 
 
 class Finding(NamedTuple):

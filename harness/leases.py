@@ -71,11 +71,15 @@ class Windows:
         self._changed = threading.Condition()
 
     @contextmanager
-    def measured(self, device: DeviceSpec) -> Iterator[None]:
-        """Wait for room in all groups of `device` at once, behind whoever waits for one of them already."""
-        wanted = frozenset(device.groups)
+    def measured(self, *devices: DeviceSpec) -> Iterator[None]:
+        """Wait until all of `devices` (a device and its peers) are free, with room in all of their groups: all at once,
+        behind whoever waits for one of them already."""
+        wanted = frozenset(group for device in devices for group in device.groups)
+        wanted |= {f"device {device.name}" for device in devices}       # no name of a group has a space
         turn = _Turn(wanted)
         with self._changed:
+            for device in devices:
+                self._free.setdefault(f"device {device.name}", 1)
             self._waiting.append(turn)
             self._changed.wait_for(lambda: self._may(turn))
             self._waiting.remove(turn)

@@ -73,11 +73,13 @@ def _opened(resolved: Resolved, home: Home, store: Store, one: Waiting, devices:
     campaign = resolved.campaign
     trace = _tuning_traces(resolved, 1.0)[0]
     prototype = trial_of(campaign, device, one.label, parent, one.runtime, trace, 0, 0)
-    costs = store.costs(one.device, parent.bundle.id, prototype.engine, one.runtime)
+    engine = campaign.trial.engine              # a method's own engine, remote for one, changes no cost of the branches
+    runtime = resolved.runtimes[one.device, engine]
+    costs = store.costs(one.device, parent.bundle.id, engine, runtime)
     if not costs:
         with _runner(resolved, home, devices) as runner:
-            costs = runner.profiled(prototype)
-        store.save_costs(one.device, parent.bundle.id, prototype.engine, one.runtime, costs)
+            costs = runner.profiled(prototype._replace(engine=engine, runtime=runtime, peers=()))
+        store.save_costs(one.device, parent.bundle.id, engine, runtime, costs)
     method = method_of(campaign.method(one.label).adapter, campaign.plugin_dirs)
     assert method is not None, one.label        # or else nothing would wait for it
     return _Row(one, device, parent, method, {cost.branch: cost for cost in costs}, prototype)

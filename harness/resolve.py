@@ -78,11 +78,11 @@ def resolve(campaign_path: Path, fleet_path: Path | None = None, home: Home | No
     recipes = {key: Recipe(*key, campaign.training) for key in campaign.matrix.workloads
                if any(bundle_key(cell) == key for cell in cells)}
     bundles = _built(campaign, recipes, home)
-    engine = campaign.trial.engine
+    engines = campaign.engines
     known = known_facts(home)
-    asked = [one for one in devices if _wanted(one, known, engine, ask)]
-    facts, silent = ask_devices(asked, [engine], home if ask == "all" else None)
-    runtimes = {(one.name, engine): runtime for one in devices
+    asked = [one for one in devices if any(_wanted(one, known, engine, ask) for engine in engines)]
+    facts, silent = ask_devices(asked, engines, home if ask == "all" else None)
+    runtimes = {(one.name, engine): runtime for one in devices for engine in engines
                 if (runtime := runtime_of({**known, **facts}.get(one.name), engine)) is not None}
     prepared, waiting = _preparations(campaign, fleet, cells, bundles, runtimes, home)
     plan = expand(campaign, fleet, bundles, runtimes, campaign.plugin_dirs, str(campaign_path), prepared)
@@ -101,7 +101,7 @@ def _preparations(campaign: CampaignSpec, fleet: FleetSpec, cells: Collection[Ce
     waiting = []
     needing = {label for label in campaign.matrix.method if needs_preparation(campaign, label)}
     for label, name, key in dict.fromkeys((cell.method, cell.device, bundle_key(cell)) for cell in cells):
-        runtime = runtimes.get((name, campaign.trial.engine))
+        runtime = runtimes.get((name, campaign.engine(label)))
         if label not in needing or key not in bundles or runtime is None or home is None:
             continue
         device, folder = fleet.devices[name].model_dump(mode="json", exclude_none=True), bundles[key]

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from device_agents.wire import BranchBundle, Cost, Order, Trial
+from device_agents.wire import BranchBundle, Cost, Order, Trial, costed_as, provenance_of
 from harness.config import PreflightSpec
 from harness.device import Device, Held, held_trials, open_device
 from harness.errors import (
@@ -29,6 +29,7 @@ from harness.errors import (
 from harness.fleet import DeviceSpec, FleetSpec
 from harness.home import Home
 from harness.leases import Windows
+from harness.peers import Peers
 from harness.preflight import limits
 from harness.preparation import learned_path
 from harness.seams import Report, TrialResult
@@ -70,6 +71,7 @@ class Runner:
     def __init__(self, bench: Bench) -> None:
         self._bench, self._home = bench, Home(Path(bench.home))
         self._windows = Windows(bench.fleet.groups)
+        self._peers = Peers(bench.fleet, self._home, bench.tokens)
         self._sessions: dict[str, _Session] = {}
         self._costs = dict(bench.costs)
         self._bundles: dict[str, BundleFolder] = {}
@@ -88,7 +90,8 @@ class Runner:
         order = self._order(trial, attempt, folder.bundle, costs, session)
         report(TrialResult(trial.id, trial.device, attempt, "running", False, at_s=time.time(), token=order.token,
                            period_ms=order.period_ms, deadline_ms=order.deadline_ms, facts=facts, costs=profiled))
-        with self._windows.measured(spec):
+        with (self._windows.measured(spec, *self._peers.specs(order)),
+              self._peers.serving(order, folder.files, _due_s(trial), begun=held is not None) as order):
             # 3. start, unless the device has it already
             if held is None:
                 device.start(order, session.stored)
@@ -119,6 +122,7 @@ class Runner:
                 if session.stored:
                     session.device.clean(session.stored)
             session.device.close()
+        self._peers.close()
 
     def _session(self, spec: DeviceSpec, trial: Trial) -> tuple[_Session, dict[str, Any] | None]:
         """The device's session, and its facts when this is the first contact of the run."""
@@ -141,7 +145,8 @@ class Runner:
             self._bundles[trial.bundle] = open_bundle(Path(self._bench.bundles[trial.bundle]))
         folder = self._bundles[trial.bundle]
         if trial.bundle not in session.pushed:
-            session.device.push({**folder.files, **{digest: path for _, (digest, path) in self._plugins.items()}})
+            with self._peers.pushing(trial.device):
+                session.device.push({**folder.files, **{digest: path for _, (digest, path) in self._plugins.items()}})
             session.pushed.add(trial.bundle)
         if trial.learned is not None and trial.learned not in session.pushed:
             session.device.push({trial.learned: learned_path(self._home.path, trial.learned)})
@@ -150,10 +155,12 @@ class Runner:
 
     def _cost(self, session: _Session, trial: Trial, bundle: BranchBundle) -> tuple[tuple[Cost, ...], tuple[Cost, ...]]:
         """The costs of the trial's branches on its device, and those of them that were profiled just now."""
-        key = (trial.device, trial.bundle, trial.engine, trial.runtime)
+        engine, runtime = costed_as(trial.engine, trial.runtime)
+        key = (trial.device, trial.bundle, engine, runtime)
         if key in self._costs:
             return self._costs[key], ()
-        order = self._order(trial, 0, bundle, (), session)._replace(
+        local = trial._replace(engine=engine, runtime=runtime, peers=(), link={})
+        order = self._order(local, 0, bundle, (), session)._replace(
             extra={
                    "profile": {"rounds": PROFILE_ROUNDS, "warmup": PROFILE_WARMUP}})
         with self._windows.measured(session.device.spec):
@@ -167,7 +174,7 @@ class Runner:
         return Order(
             trial=trial, attempt=attempt, token=self._bench.tokens[trial.device],
             period_ms=period_ms(trial.arrival, full_ms), deadline_ms=deadline_ms(trial.deadline, full_ms), costs=costs,
-            preflight=limits(self._bench.preflight, session.facts), provenance=spec.provenance,
+            preflight=limits(self._bench.preflight, session.facts), provenance=provenance_of(trial, spec.provenance),
             power_model=spec.power_model, plugins={name: digest for name, (digest, _) in self._plugins.items()},
             extra={"replay": dict(spec.simulate)} if spec.simulate else {})
 
@@ -179,7 +186,7 @@ class Runner:
 
     def _wait(self, device: Device, trial: Trial, attempt: int) -> tuple[str, bytes]:
         """Silent until the trial ends. A channel that dies is no failed trial: it is asked again when it is due."""
-        due_s = time.monotonic() + SETUP_S + trial.warmup_s + trial.duration_s * (2 if trial.late == "serve" else 1)
+        due_s = time.monotonic() + _due_s(trial)
         try:
             state, journal_gz = device.wait(trial.id, attempt, due_s - time.monotonic())
         except DeviceUnreachable:
@@ -189,6 +196,11 @@ class Runner:
             device.stop(trial.id, attempt)
             raise AgentTimeout(f"{trial.device}: trial {trial.id} was not done {SETUP_S:.0f} s after its time; stopped")
         return state, journal_gz
+
+
+def _due_s(trial: Trial) -> float:
+    """How long after its start a trial is overdue."""
+    return SETUP_S + trial.warmup_s + trial.duration_s * (2 if trial.late == "serve" else 1)
 
 
 def full_latency_ms(bundle: BranchBundle, costs: tuple[Cost, ...]) -> float | None:

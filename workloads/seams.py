@@ -135,8 +135,8 @@ class Method:
 
     #: prepare() is asked for each device, because what it makes depends on that device's measured costs.
     per_device = False
-    #: So many trials of a learning method (settings: learn = true) run before any evaluation, each from what the one
-    #: before learned. 0: the method learns nothing that outlives a trial.
+    #: Trials that the harness runs before any evaluation, each from what the one before has learned, with learn = true
+    #: in the adapter's settings; evaluation runs with learn = false, from what the last one learned.
     training_trials = 0
     #: Settings of the adapter that the tuning may draw, for the equal budget of every method; empty: nothing to tune.
     space: dict[str, Range] = {}                # noqa: RUF012

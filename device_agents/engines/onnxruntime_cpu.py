@@ -6,7 +6,7 @@ is Unsupported, not an error. Samples stay on disk and are mapped; the engine co
 """
 import mmap
 import os
-from typing import Any, Dict
+from typing import Any, Callable, Dict
 
 from device_agents.seams import Engine, Unsupported, UserError
 from device_agents.wire import BranchBundle
@@ -37,6 +37,7 @@ class OnnxruntimeCpu(Engine):
         with open(path, "rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._samples = numpy.frombuffer(data, dtype).reshape(shape)
+        self._array: Callable[[bytes], Any] = lambda data: numpy.frombuffer(data, dtype).reshape(shape[1:])
 
     def load(self, branch: str, knobs: Dict[str, Any]) -> None:
         unknown = sorted(set(knobs) - set(_KNOBS))
@@ -59,6 +60,10 @@ class OnnxruntimeCpu(Engine):
     def infer(self, branch: str, sample: int) -> int:
         run, outputs, name = self._sessions[branch]
         return int(run(outputs, {name: self._samples[sample]})[0].argmax())
+
+    def answer(self, branch: str, data: bytes) -> int:
+        run, outputs, name = self._sessions[branch]
+        return int(run(outputs, {name: self._array(data)})[0].argmax())
 
     def unload(self, branch: str) -> None:
         del self._sessions[branch]

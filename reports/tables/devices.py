@@ -1,6 +1,7 @@
 """Devices: what each one is, by its last probe. No host names or addresses: a report may be published."""
 from typing import Any
 
+from device_agents.wire import OVER
 from reports.provenance import ordered, titled
 from reports.query import Query
 from reports.table import Cell, Column, Missing, Table
@@ -40,7 +41,8 @@ def _fact(facts: dict[str, Any], key: str) -> Cell:
 
 def _runtimes(facts: dict[str, Any]) -> Cell:
     engines = facts.get("engines") or {}
-    found = sorted({str(entry["runtime"]) for entry in engines.values() if entry.get("runtime")})
+    found = sorted({str(entry["runtime"]) for entry in engines.values() if entry.get("runtime")
+                    and OVER not in str(entry["runtime"])})             # a wrapper of one that is named
     return ", ".join(found) or Missing("the probe found no runtime" if engines else "the device was not probed")
 
 

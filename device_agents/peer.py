@@ -1,0 +1,207 @@
+"""A named peer as its device sees it: asks it for inferences, and measures the link to it all the time.
+
+Made by the engine `remote`, one object a peer. Inferences have a connection and a deadline of their own; a thread
+probes over a second one twice a second, so that the link is known also while nothing is sent, and connects again
+what broke. `ask` never waits longer than its deadline and raises Unanswered; whoever asked serves the sample itself.
+"""
+import socket
+import threading
+import time
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
+
+from device_agents import frames
+from device_agents.frames import Channel, Refused
+from device_agents.seams import Sensor
+from device_agents.shaper import DOWN, UP, Shaper
+
+PROBE_S = 0.5
+_CONNECT_S = 2.0
+_WEIGHT = 0.3                                   # of a new reading of the link
+_SILENT = 2                                     # probes without an answer, running, after which the link is not known
+_LEAST_MS = 0.01                                # no transfer is taken to be quicker
+_MOST_B = 512                                   # of what a peer says
+
+#: (class, microseconds that the peer took, round trip without them in ms)
+Answer = Tuple[int, int, float]
+
+
+class Unanswered(Exception):
+    """The peer did not answer in time, or not at all; says why."""
+
+
+class Peer:
+    """`branches` = ids in the bundle's order; `call_s` = deadline of a call; `note(text)` writes into the journal."""
+
+    def __init__(self, name: str, address: Tuple[str, int], key: bytes, sample_b: int, branches: Sequence[str],
+                 call_s: float, shaper: Shaper, note: Callable[[str], None]) -> None:
+        self.name, self.shaper, self.asked_count, self.unanswered_count = name, shaper, 0, 0
+        self._address, self._key, self._call_s, self._note = address, key, call_s, note
+        self._numbers = {branch: number for number, branch in enumerate(branches)}
+        self._large = b"\0" * (sample_b + frames.REQUEST.size)
+        self._work: Optional[Channel] = None
+        self._probe: Optional[Channel] = None
+        self._rtt_ms: Optional[float] = None
+        self._transfer_ms: Optional[float] = None
+        self._silent = 0
+        self._said = ""
+        self._stopping = threading.Event()
+        self._look()
+        self._thread = threading.Thread(target=self._run, name="peer " + name, daemon=True)
+        self._thread.start()
+
+    def ask(self, branch: str, data: bytes) -> Answer:
+        """One inference over there. Raises Unanswered, at its deadline at the latest."""
+        self.asked_count += 1
+        body = frames.REQUEST.pack(self.asked_count, self._numbers[branch]) + data
+        channel, begun_s = self._work, time.monotonic()
+        try:
+            if channel is None:
+                raise Unanswered(self._said or "there is no connection")
+            kind, answer = self._exchange(channel, "work", frames.WORK, body, begun_s + self._call_s)
+            if kind != frames.ANSWER or len(answer) != frames.REPLY.size:
+                raise Unanswered("the peer says: %s" % answer.decode("utf-8", "replace"))
+            _, label, served_us = frames.REPLY.unpack(answer)
+        except (OSError, Refused) as error:     # a late answer would be taken for the next one's
+            self._work = None
+            _close(channel)
+            self.unanswered_count += 1
+            raise Unanswered(str(error) or type(error).__name__)
+        except Unanswered:
+            self.unanswered_count += 1
+            raise
+        trip_ms = (time.monotonic() - begun_s) * 1e3 - served_us / 1e3
+        if self._rtt_ms is not None:
+            self._transfer_ms = _smooth(self._transfer_ms, trip_ms - self._rtt_ms)
+        return label, served_us, trip_ms
+
+    def link(self) -> Dict[str, Optional[float]]:
+        """rtt_ms of a small frame, net_mbps that a sample travels with; None: not known now."""
+        rtt_ms, transfer_ms = self._rtt_ms, self._transfer_ms
+        if rtt_ms is None or transfer_ms is None:
+            return {"rtt_ms": rtt_ms, "net_mbps": None}
+        return {"rtt_ms": rtt_ms, "net_mbps": len(self._large) * 8e-3 / max(_LEAST_MS, transfer_ms)}
+
+    def close(self) -> None:
+        """Ends the thread and tells the peer that it is not needed any more."""
+        self._stopping.set()
+        self._thread.join(_CONNECT_S + 2 * self._call_s)
+        if self._work is not None:
+            try:
+                self._work.send(frames.BYE, b"", time.monotonic() + self._call_s)
+            except OSError:
+                pass
+        _close(self._work)
+        _close(self._probe)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(PROBE_S):
+            try:
+                self._look()
+            except Exception:                   # the journal is broken: the loop's next line raises the same
+                return
+
+    def _look(self) -> None:
+        """Connect what is not connected, then two frames for the probe: a small one, and one of a sample's size."""
+        try:
+            self._probe = self._probe or self._connect()
+            if self._work is None:              # never write back what ask() has just given up
+                self._work = self._connect()
+            small_ms, large_ms = self._timed(b""), self._timed(self._large)
+        except Unanswered:                      # lost on the way: the connection is sound
+            self._silence()
+        except (OSError, Refused) as error:
+            self._rtt_ms = self._transfer_ms = None
+            _close(self._probe)
+            self._probe = None
+            self._tell("peer %s: %s" % (self.name, error))
+        else:
+            self._silent = 0
+            self._rtt_ms = _smooth(self._rtt_ms, small_ms)
+            self._transfer_ms = _smooth(self._transfer_ms, large_ms - small_ms)
+            if self._said:
+                self._tell("")
+                self._note("peer %s answers again" % self.name)
+
+    def _silence(self) -> None:
+        self._silent += 1
+        if self._silent >= _SILENT:
+            self._rtt_ms = self._transfer_ms = None
+
+    def _tell(self, text: str) -> None:
+        """Once for each new trouble."""
+        if text and text != self._said:
+            self._note(text)
+        self._said = text
+
+    def _timed(self, body: bytes) -> float:
+        begun_s = time.monotonic()
+        assert self._probe is not None
+        kind, _ = self._exchange(self._probe, "probe", frames.PING, body, begun_s + self._call_s)
+        if kind != frames.PONG:
+            raise Refused("it answers a ping with %r" % kind)
+        return (time.monotonic() - begun_s) * 1e3
+
+    def _exchange(self, channel: Channel, lane: str, kind: bytes, body: bytes,
+                  deadline_s: float) -> Tuple[bytes, bytes]:
+        """There and back, both through the shaper. Unanswered: lost, or too late, and the connection is still sound."""
+        self._travel(lane, UP, len(body), deadline_s)
+        channel.send(kind, body, deadline_s)
+        answer = channel.receive(_MOST_B, deadline_s)
+        self._travel(lane, DOWN, len(answer[1]), deadline_s)
+        return answer
+
+    def _travel(self, lane: str, way: str, body_b: int, deadline_s: float) -> None:
+        now_s = time.monotonic()
+        arrival_s = self.shaper.arrival_s(lane, way, body_b + frames.FRAME_B, now_s)
+        if arrival_s is None or arrival_s > deadline_s:
+            _sleep_until(deadline_s)
+            raise Unanswered("a frame was lost" if arrival_s is None else "the link is too slow")
+        if arrival_s > now_s:
+            _sleep_until(arrival_s)
+
+    def _connect(self) -> Channel:
+        deadline_s = time.monotonic() + _CONNECT_S
+        link = socket.create_connection(self._address, _CONNECT_S)
+        try:
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return frames.greet(link, self._key, deadline_s)
+        except BaseException:
+            link.close()
+            raise
+
+
+class Link(Sensor):
+    """The link to the peer that was used last; with it, what was asked of the shaper."""
+
+    metrics = ("rtt_ms", "net_mbps", "asked_rtt_ms", "asked_net_mbps", "asked_loss_pct", "remote_count",
+               "unanswered_count")
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.peers: Sequence[Peer] = ()
+        self.last: Optional[Peer] = None
+
+    def read(self, root: str) -> Dict[str, Optional[float]]:  # noqa: ARG002
+        reading: Dict[str, Optional[float]] = dict.fromkeys(self.metrics)
+        if self.last is not None:
+            asked = self.last.shaper.asked()
+            reading.update(self.last.link(), asked_rtt_ms=asked["delay_ms"], asked_net_mbps=asked["rate_mbps"],
+                           asked_loss_pct=asked["loss_pct"],
+                           remote_count=sum(peer.asked_count for peer in self.peers),
+                           unanswered_count=sum(peer.unanswered_count for peer in self.peers))
+        return reading
+
+
+def _smooth(before: Optional[float], now: float) -> float:
+    return now if before is None else before + _WEIGHT * (now - before)
+
+
+def _sleep_until(at_s: float) -> None:
+    left_s = at_s - time.monotonic()
+    if left_s > 0:
+        time.sleep(left_s)
+
+
+def _close(channel: Any) -> None:
+    if channel is not None:
+        channel.close()
