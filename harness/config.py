@@ -221,7 +221,7 @@ class CampaignSpec(Spec):
 
     @property
     def engines(self) -> list[str]:
-        """All that the campaign needs: its own, which rates and deadlines refer to, and those of the matrix's methods."""
+        """All that are needed: the campaign's own, which rates and deadlines refer to, and those of its methods."""
         return sorted({self.trial.engine, *(self.engine(label) for label in self.matrix.method)})
 
 

@@ -94,7 +94,9 @@ def _prepare(resolved: Resolved, home: Home, store: Store, row: _Row, show: Repo
     settings, log = dict(offline.settings), list(offline.log)
     budget = {"device_s": _profile_s(row.costs), **offline.budget}
     drawn: tuple[dict[str, Any], ...] = ()
-    if campaign.tuning and row.method.space:
+    if campaign.tuning and row.method.space and row.prototype.peers:
+        log.append("not tuned: the simulated twin has no link to peers; what it learns, it learns in training trials")
+    elif campaign.tuning and row.method.space:
         began = time.monotonic()
         space = {name: span for name, span in row.method.space.items() if name not in spec.settings}
         found = _tune(resolved, home, row, settings, space, show)
@@ -109,6 +111,7 @@ def _prepare(resolved: Resolved, home: Home, store: Store, row: _Row, show: Repo
     if trials:
         learned, spent_s = _learn(resolved, home, store, row, settings, learned, trials, show)
         budget["device_s"] += spent_s
+        settings["learn"] = False               # evaluation starts from what was learned, and changes it no more
         log.append(f"learned from {trials} training trials, {spent_s:.1f} s on the device")
     bundle = offline.bundle.bundle.id if offline.bundle else row.parent.bundle.id
     return Preparation(row.waiting.label, spec.adapter, row.device.name, row.parent.bundle.id, bundle, settings,
