@@ -3,7 +3,7 @@
 Words: HOME NAME KIND SHA256..., the files being HOME/store/SHA256. Standard library, Python >= 3.6, one file. `wheels`
 are unpacked into an environment of this Python's; a `bundle` was unpacked by the shell, and this is its own Python.
 All of it happens in HOME/runtime/NAME.part; only what was read again, hashed and started gets its name and becomes
-`current`. Exit 0 (JSON on stdout) · 4 busy · 28 no room · 73 cannot write · 74 damaged on the way · 75 does not start.
+`current`. Exit 0 (JSON on stdout) | 4 busy | 28 no room | 73 cannot write | 74 damaged on the way | 75 does not start.
 """
 import errno
 import fcntl
@@ -99,8 +99,8 @@ def versions(folder: Path) -> "Words":
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     environment["OPENBLAS_NUM_THREADS"] = "1"
     try:
-        done = subprocess.run([str(folder / "bin" / "python3"), "-I", "-c", TRY], stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,       # noqa: UP022  Python 3.6
+        done = subprocess.run([str(folder / "bin" / "python3"), "-I", "-c", TRY], stdin=subprocess.DEVNULL,  # noqa: UP022
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               timeout=TRY_S, env=environment, check=False)
     except subprocess.TimeoutExpired:
         raise FailedError(NO_START, f"onnxruntime was not imported within {TRY_S} s") from None
