@@ -1,7 +1,7 @@
 """A first fleet.toml from what is attached to this machine and what ~/.ssh/config names. Called by the verb `init`.
 
-Pure but for `ssh_hosts`, which reads the configuration. Proposes, and connects to nothing: which hosts are boards only a
-person knows. A phone that is not usable yet is commented out, together with what to do about it. Refuses to guess
+Pure but for `ssh_hosts`, which reads the configuration. Proposes, and connects to nothing: which hosts are boards only
+a person knows. A phone that is not usable yet is commented out, together with what to do about it. Refuses to guess
 about patterns (`Host *`) and about hosts that are logged into as `git`.
 """
 import glob
