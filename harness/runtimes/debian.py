@@ -16,7 +16,7 @@ from harness.errors import ConfigError
 
 SUITE = "bookworm"
 KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-MIRROR = "http://deb.debian.org/debian"
+MIRROR_VARIABLE = "EDGEFLEET_DEBIAN_MIRROR"
 PROGRAMS = {"apt-get": "apt", "dpkg-deb": "dpkg"}
 FETCH_S = 600.0
 SILENCE_S = 30                                  # of a mirror, before apt gives up on it
@@ -52,7 +52,9 @@ def members(package: Path) -> Iterator[tuple[tarfile.TarInfo, bytes | None]]:
 
 
 def mirror(etc_apt: Path) -> str:
-    """The address of Debian's main archive that this machine uses, else Debian's own."""
+    """The address of Debian's main archive: as the user states it, else the one that this machine uses."""
+    if stated := os.environ.get(MIRROR_VARIABLE):
+        return stated
     listed = [*sorted((etc_apt / "sources.list.d").glob("*.sources")),
               *sorted((etc_apt / "sources.list.d").glob("*.list")), etc_apt / "sources.list"]
     for path in listed:
@@ -60,7 +62,8 @@ def mirror(etc_apt: Path) -> str:
         found = re.search(r"^(?:URIs:|deb\s+(?:\[[^\]]*\])?)\s*(\S+/debian/?)(?=\s|$)", text, re.M)
         if found:
             return found[1]
-    return MIRROR
+    raise ConfigError(f"apt on this machine names no mirror of Debian ({etc_apt}/sources.list and sources.list.d); "
+                      f"set {MIRROR_VARIABLE} to the address of one, which ends in /debian")
 
 
 def _configuration(folder: Path, architecture: str, address: str) -> Path:

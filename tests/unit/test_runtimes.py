@@ -81,8 +81,10 @@ def test_a_real_python_is_asked_and_a_missing_one_is_none(tmp_path: Path) -> Non
     assert ask(transport, str(broken)).python is None
 
 
-def test_the_mirror_is_this_machine_s_or_debian_s_own(tmp_path: Path) -> None:
-    assert debian.mirror(tmp_path) == debian.MIRROR
+def test_the_mirror_is_this_machine_s_or_the_stated_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(debian.MIRROR_VARIABLE, raising=False)
+    with pytest.raises(ConfigError, match="names no mirror of Debian.*set EDGEFLEET_DEBIAN_MIRROR"):
+        debian.mirror(tmp_path)
     (tmp_path / "sources.list").write_text("deb [arch=amd64] http://ubuntu.example/ubuntu noble main\n"
                                            "deb [signed-by=/k.gpg] http://mirror.example/debian bookworm main\n")
     assert debian.mirror(tmp_path) == "http://mirror.example/debian"
@@ -90,6 +92,8 @@ def test_the_mirror_is_this_machine_s_or_debian_s_own(tmp_path: Path) -> None:
     (tmp_path / "sources.list.d" / "debian.sources").write_text(
         "Types: deb\nURIs: https://other.example/debian\nSuites: bookworm\n")
     assert debian.mirror(tmp_path) == "https://other.example/debian"
+    monkeypatch.setenv(debian.MIRROR_VARIABLE, "http://own.example/debian")
+    assert debian.mirror(tmp_path) == "http://own.example/debian"
 
 
 def test_a_machine_without_apt_says_what_is_missing(tmp_path: Path, monkeypatch: Any) -> None:
