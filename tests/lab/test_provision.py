@@ -87,7 +87,8 @@ def test_a_device_without_python_gets_one_and_runs_a_trial(
     assert again.returncode == 0 and " 0.0\n" in again.stdout, again.stdout + again.stderr
     path = tmp_path / "arm.toml"
     path.write_text(CAMPAIGN.format(repeats=1, fleet=fleet, plugins=PLUGINS, devices=f'["{name}", "host"]',
-                                    duration_s=2.0).replace("hz = 50", "hz = 10"))
+                                    duration_s=2.0)
+                    .replace("hz = 50", "hz = 10").replace("warmup_s", 'late = "serve"\nwarmup_s'))
     fleet.write_text(fleet.read_text() + "\n[devices.host]\n")
     ran = edgefleet("run", path, "--scheduler", "inline", home=tiny_home, timeout_s=280.0)
     assert ran.returncode == 0, ran.stdout + ran.stderr
