@@ -34,7 +34,7 @@ def _about(device: Row, trials: Sequence[Row]) -> list[str]:
         f"**{device['name']}** ({device['transport']}, times are {device['provenance']})",
         "",
         f"- device: {_facts(device, facts)}",
-        f"- agent: {facts['agent'][:12] if facts.get('agent') else 'never answered'}, Python {facts.get('python') or '?'}",
+        f"- agent: {(facts.get('agent') or '')[:12] or 'never answered'}, Python {facts.get('python') or '?'}",
         f"- runtime: {runs(facts)}; trials ran with {', '.join(sorted({trial['runtime'] for trial in trials}))} on "
         f"{', '.join(sorted({trial['processor'] for trial in trials}))}",
         f"- sensors: {_sensors(facts)}",
@@ -91,5 +91,6 @@ def _reasons(device: str, trials: Sequence[Row]) -> list[str]:
     """What did not work; addresses and paths in it are the person's to strike out, so it is short."""
     why = Counter((trial["state"], trial["error"] or "", " ".join((trial["reason"] or "").split())[:REASON_MAX])
                   for trial in trials if trial["state"] != "done" and (trial["error"] or trial["reason"]))
-    found = [f"- {number} {state}: {' '.join(filter(None, (error, reason)))}" for (state, error, reason), number in why.items()]
+    found = [f"- {number} {state}: {' '.join(filter(None, (error, reason)))}"
+             for (state, error, reason), number in why.items()]
     return ["", f"What did not work on {device} (strike out what nobody should read):", *found] if found else []

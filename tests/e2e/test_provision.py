@@ -62,3 +62,15 @@ def test_a_bare_python_gets_a_runtime_and_runs_a_trial(bare_python: Path, tiny_h
         gone = edgefleet("device", "provision", "nano", "--remove", *flags, home=tiny_home)
         assert gone.returncode == 0 and "removed" in gone.stdout
         assert edgefleet("doctor", *flags, home=tiny_home).returncode == 3
+
+
+def test_without_a_package_index_one_sentence_says_so(tiny_home: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """And nothing is kept that a later attempt would take for wheels."""
+    for name, text in (("INDEX_URL", "http://127.0.0.1:9/simple"), ("EXTRA_INDEX_URL", ""), ("FIND_LINKS", ""),
+                       ("CONFIG_FILE", "/dev/null")):
+        monkeypatch.setenv(f"PIP_{name}", text)
+    (tmp_path / "fleet.toml").write_text("[devices.host]\n")
+    done = edgefleet("device", "provision", "--fleet", tmp_path / "fleet.toml", home=tiny_home)
+    assert done.returncode == 2 and "no package index answers" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tiny_home / "cache/runtimes").rglob("*.whl")) and not list(tiny_home.rglob("*.part"))

@@ -5,8 +5,6 @@ tests alone), so a real ARM Python, numpy and onnxruntime answer. It shows that 
 journey works, not that a phone's kernel and SELinux rules let it start. Needs network, root and qemu-user-static.
 """
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,29 +19,6 @@ from tests.e2e.spine import edgefleet, query
 from tests.lab.test_trials import CAMPAIGN, PLUGINS
 
 MIN_SAMPLES = 5
-BINFMT = Path("/proc/sys/fs/binfmt_misc")
-EMULATOR = "edgefleet-test-aarch64"
-MAGIC = (r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00",
-         r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff")
-
-
-@pytest.fixture(scope="module")
-def arm_programs_run() -> Iterator[None]:
-    """The kernel starts ARM programs while these tests last."""
-    qemu = shutil.which("qemu-aarch64-static")
-    if qemu is None:
-        pytest.skip("qemu-user-static is not installed")
-    if any(path.name.startswith("qemu-aarch64") for path in BINFMT.glob("*")):
-        yield
-        return
-    mounts = not (BINFMT / "register").exists()
-    if mounts and subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", BINFMT], check=False).returncode:
-        pytest.skip("this kernel has no binfmt_misc")
-    (BINFMT / "register").write_text(f":{EMULATOR}:M::{MAGIC[0]}:{MAGIC[1]}:{qemu}:POF")
-    yield
-    (BINFMT / EMULATOR).write_text("-1")
-    if mounts:
-        subprocess.run(["umount", BINFMT], check=False)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +62,8 @@ def test_a_device_without_python_gets_one_and_runs_a_trial(
     assert again.returncode == 0 and " 0.0\n" in again.stdout, again.stdout + again.stderr
     path = tmp_path / "arm.toml"
     path.write_text(CAMPAIGN.format(repeats=1, fleet=fleet, plugins=PLUGINS, devices=f'["{name}", "host"]',
-                                    duration_s=2.0).replace("hz = 50", "hz = 10"))
+                                    duration_s=2.0)
+                    .replace("hz = 50", "hz = 10").replace("warmup_s", 'late = "serve"\nwarmup_s'))
     fleet.write_text(fleet.read_text() + "\n[devices.host]\n")
     ran = edgefleet("run", path, "--scheduler", "inline", home=tiny_home, timeout_s=280.0)
     assert ran.returncode == 0, ran.stdout + ran.stderr

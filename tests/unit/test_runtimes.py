@@ -83,7 +83,7 @@ def test_a_real_python_is_asked_and_a_missing_one_is_none(tmp_path: Path) -> Non
 
 def test_the_mirror_is_this_machine_s_or_the_stated_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(debian.MIRROR_VARIABLE, raising=False)
-    with pytest.raises(ConfigError, match="names no mirror of Debian.*set EDGEFLEET_DEBIAN_MIRROR"):
+    with pytest.raises(ConfigError, match=r"names no mirror of Debian.*set EDGEFLEET_DEBIAN_MIRROR"):
         debian.mirror(tmp_path)
     (tmp_path / "sources.list").write_text("deb [arch=amd64] http://ubuntu.example/ubuntu noble main\n"
                                            "deb [signed-by=/k.gpg] http://mirror.example/debian bookworm main\n")
