@@ -16,7 +16,7 @@ from harness.errors import ConfigError
 
 SUITE = "bookworm"
 KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-MIRROR = "http://deb.debian.org/debian"
+MIRROR = "http://ftp.debian.org/debian"
 PROGRAMS = {"apt-get": "apt", "dpkg-deb": "dpkg"}
 FETCH_S = 600.0
 SILENCE_S = 30                                  # of a mirror, before apt gives up on it
