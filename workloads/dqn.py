@@ -35,8 +35,11 @@ class _Step(NamedTuple):
 
 
 def learn(sizes: Sequence[int], allowed: Callable[[Choice], Sequence[int]], reward: Callable[[Choice], float],
-          episodes: int, seed: int, told: Callable[[int], None] = lambda _: None) -> Learned:
-    """Search for the choice of greatest reward. `sizes` = options of each choice; rewards of about -1..1 suit it."""
+          episodes: int, seed: int, told: Callable[[int], None] = lambda _: None, first: Choice = ()) -> Learned:
+    """Search for the choice of greatest reward. `sizes` = options of each choice; rewards of about -1..1 suit it.
+
+    The first episode goes by `first`, as far as that reaches: what is known to be worth a look.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         agent = _Agent(sizes, allowed)
@@ -45,7 +48,7 @@ def learn(sizes: Sequence[int], allowed: Callable[[Choice], Sequence[int]], rewa
     best, best_reward, best_episode = (), float("-inf"), 0  # type: Choice, float, int
     for episode in range(1, episodes + 1):
         epsilon = max(EPSILON_END, 1.0 - (1.0 - EPSILON_END) * (episode - 1) / max(1.0, EPSILON_SHARE * episodes))
-        steps = agent.play(epsilon, rng)
+        steps = agent.play(epsilon, rng, first if episode == 1 else ())
         choice = steps[-1].after if steps else agent.forced(())
         found = reward(choice)
         if found > best_reward:
@@ -78,12 +81,14 @@ class _Agent:
             prefix = (*prefix, self.allowed(prefix)[0])
         return prefix
 
-    def play(self, epsilon: float, rng: np.random.Generator) -> list[_Step]:
-        """One episode; its rewards are filled in by remember()."""
+    def play(self, epsilon: float, rng: np.random.Generator, led: Choice = ()) -> list[_Step]:
+        """One episode, its beginning `led`; its rewards are filled in by remember()."""
         steps, before = [], self.forced(())
         while len(before) < len(self.sizes):
             options = self.allowed(before)
-            if rng.random() < epsilon:
+            if len(before) < len(led):
+                option = led[len(before)]
+            elif rng.random() < epsilon:
                 option = int(rng.choice(list(options)))
             else:
                 with torch.no_grad():

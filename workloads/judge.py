@@ -62,9 +62,9 @@ class Judge:
         self.latency_rows = [(parts[name], value) for name, value in self._ms.items()]
         self.drain_rows = [(parts[name], value) for name, value in self._drain.items()]
         self._latency, self._energy = cost_model.fitted(self.latency_rows), cost_model.fitted(self.drain_rows)
-        first = next(choice for choice in space.every() if space.spec(choice) == net.specs[0])
-        self._full = self._raw(first)
-        self.full = self.estimate(first)
+        self.uncompressed = next(choice for choice in space.every() if space.spec(choice) == net.specs[0])
+        self._full = self._raw(self.uncompressed)
+        self.full = self.estimate(self.uncompressed)
 
     def __len__(self) -> int:
         """Combinations worked out so far."""
@@ -81,7 +81,7 @@ class Judge:
 
     def estimate(self, choice: Choice) -> Estimate:
         if choice not in self._seen:
-            raw, full = self._raw(choice), self._full
+            raw, full = self._full if choice == self.uncompressed else self._raw(choice), self._full
             self._seen[choice] = Estimate(raw.name, raw.accuracy, raw.latency_ms, raw.storage_b / full.storage_b,
                                           raw.drain / full.drain)
         return self._seen[choice]

@@ -1,10 +1,10 @@
-"""AdaDeep's offline half on a user's own tiny task and model: what it picks, derives and repeats, and what it leaves."""
+"""AdaDeep's offline half on a tiny task and model of one's own: what it picks, derives, repeats and leaves alone."""
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -20,7 +20,7 @@ from workloads.seams import DeviceCase, Prepared
 
 torch.set_num_threads(1)                        # tiny networks: a second thread only waits
 
-TASK = '''"""Two classes, a bright top or bottom. Once built from, its test split is sealed: whoever looks at it, fails."""
+TASK = '''"""Two classes, a bright top or bottom. Its test split can be sealed: whoever looks at it then, fails."""
 import os
 import numpy as np
 from workloads.seams import Dataset, Split, Task
@@ -106,13 +106,6 @@ def pick_of(made: Prepared) -> str:
     return str(made.bundle.bundle.training["pick"])
 
 
-def search_of(made: Prepared) -> dict[str, Any]:
-    """The last one written."""
-    assert made.bundle is not None
-    paths = sorted((made.bundle.path / SEARCHES).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-    return json.loads(paths[-1].read_text())  # type: ignore[no-any-return]
-
-
 def test_the_derived_bundle_shares_full_and_samples_with_its_parent(built: Any) -> None:
     parent, made = built[1].bundle, prepared(built)
     assert made.bundle is not None
@@ -131,7 +124,7 @@ def test_a_tighter_deadline_picks_cheaper_operators(built: Any) -> None:
     macs = [made.bundle.bundle.branches[1].macs for made in (loose, tight) if made.bundle]
     assert macs[1] < macs[0]
     assert pick_of(tight) == "dpconv-s1-svd-s2"
-    assert any("of all 14 combinations" in line for line in tight.log)
+    assert any("of all 9 combinations" in line for line in tight.log)
 
 
 def test_load_tightens_the_deadline(built: Any) -> None:
@@ -156,8 +149,8 @@ def test_storage_and_energy_budgets_bind(built: Any) -> None:
 
 def test_what_cannot_be_kept_is_said_and_missed_by_the_least(built: Any) -> None:
     made = prepared(built, 1.0)
-    assert pick_of(made) == "dpconv-s1-svd-s2"
-    assert any("keeps the budgets" in line and "200 %" in line for line in made.log)
+    assert pick_of(made) == "exit1-dpconv-s1"               # the quickest, by the model of parts
+    assert any("keeps the budgets" in line and "by the least" in line for line in made.log)
 
 
 def test_the_same_case_gives_the_same_bundle_and_keeps_each_search(built: Any) -> None:
@@ -175,14 +168,11 @@ def test_the_same_case_gives_the_same_bundle_and_keeps_each_search(built: Any) -
 
 
 def test_full_itself_not_tuned_keeps_its_bytes(built: Any) -> None:
-    made = prepared(built, None, energy_weight=0.0, finetune_epochs=0, storage_x=1.0)
-    assert made.bundle is not None
-    folder = derive(built[0], built[1], [made.bundle.bundle.branches[0]._replace(id="twin")],
-                    {"twin": built[1].files[built[1].bundle.branches[0].artifact].read_bytes()}, {}, {})
-    assert folder.bundle.branches[0].artifact == folder.bundle.branches[1].artifact
-    assert made.budget["finetune_epochs"] == 0
-    if pick_of(made) == "full":
-        assert made.bundle.bundle.branches[1].artifact == built[1].bundle.branches[0].artifact
+    made = prepared(built, None, energy_weight=0.0, finetune_epochs=0)
+    assert made.bundle is not None and pick_of(made) == "full"     # of equals the first that was seen stays
+    full, adadeep = made.bundle.bundle.branches
+    assert (adadeep.artifact, adadeep.id, adadeep.kind) == (full.artifact, "adadeep", "derived")
+    assert made.budget["finetune_epochs"] == 0 and made.budget["bytes"] == full.size_b
 
 
 def test_the_budget_is_the_whole_one(built: Any) -> None:
@@ -195,15 +185,18 @@ def test_the_budget_is_the_whole_one(built: Any) -> None:
     assert tuned.budget["bytes"] == sum(branch.size_b for branch in tuned.bundle.bundle.branches)
 
 
+def energy_of(made: Prepared) -> float:
+    """Predicted, of the pick."""
+    found = [re.search(r"^picked .* energy ([\d.]+) of full", line) for line in made.log]
+    return next(float(match.group(1)) for match in found if match)
+
+
 def test_own_space_prunes_and_factors(built: Any) -> None:
-    made = prepared(built, None, space="own", storage_x=0.25, energy_weight=0.0, episodes=150)
-    assert made.bundle is not None
-    full, adadeep = made.bundle.bundle.branches
-    assert adadeep.size_b < full.size_b
-    assert any("pool already" in line for line in made.log)
-    names = " ".join(line for line in made.log if line.startswith("picked"))
-    wide = prepared(built, 3.9, space="own", energy_weight=1.0, episodes=150)
-    assert "+prune0.75" in names + pick_of(wide)
+    """Where nothing but energy counts."""
+    shared, own = (prepared(built, None, space=space, energy_weight=1.0, episodes=150) for space in ("shared", "own"))
+    assert energy_of(own) < energy_of(shared)
+    assert "+" in pick_of(own) and "+" not in pick_of(shared)
+    assert any("pool already" in line for line in own.log)
 
 
 def test_a_search_without_the_weights_or_costs_says_what_to_do(built: Any) -> None:
@@ -239,11 +232,3 @@ def test_both_halves_know_the_same_settings() -> None:
     online = registry.load_module("device_agents.adapters", "adadeep")
     assert set(online._OFFLINE) == set(DEFAULTS) and set(online._DEFAULTS) == set(ONLINE)
     assert set(Adadeep.space) <= set(DEFAULTS)
-
-
-def test_evaluation_samples_are_untouched_by_a_later_look(built: Any) -> None:
-    """The bytes themselves, not only their digest."""
-    made = prepared(built)
-    assert made.bundle is not None
-    found = np.frombuffer((made.bundle.path / "samples.bin").read_bytes(), "<f4")
-    assert np.array_equal(found, np.frombuffer((built[1].path / "samples.bin").read_bytes(), "<f4"))

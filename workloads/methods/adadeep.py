@@ -20,11 +20,13 @@ Deviations and choices, all ours:
 5. Latency and energy: as measured where the combination is a branch of the bundle, else by an additive model of its
    parts (cost_model.py); pruned or factored parts by their multiply-accumulates. Energy where it was profiled for all
    branches, else in proportion to latency.
-6. Picked is the best that the search saw; the log says what the learned policy prefers, and, where all combinations can
-   be judged, which is best. The pick is fine-tuned alone at a tenth of the parent's learning rate, and keeps the
-   inherited weights if that made it less accurate on validation data.
+6. The first episode is the full network, the others are the DQN's. Picked is the best that was seen; the log says what
+   the learned policy prefers, and, where all combinations can be judged, which is best. The pick is fine-tuned alone at
+   a tenth of the parent's learning rate, and keeps the inherited weights if that made it less accurate on validation
+   data.
 """
 import difflib
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
 BRANCH = "adadeep"
 DEFAULTS: dict[str, Any] = {
-    "budgets": "idle", "space": "shared", "storage_x": 1.0, "energy_x": 1.0, "energy_weight": 0.2, "episodes": 300,
+    "budgets": "idle", "space": "shared", "storage_x": 1.0, "energy_x": 1.0, "energy_weight": 0.2, "episodes": 1000,
     "finetune_epochs": 3}
 WORDS = {"budgets": ("idle", "load"), "space": ("shared", "own")}
 RANGES = {"storage_x": (0.001, 10.0), "energy_x": (0.001, 10.0), "energy_weight": (0.0, 1.0), "episodes": (1, 100_000),
@@ -89,6 +91,7 @@ class Adadeep(Method):
 
     def prepare(self, case: DeviceCase, report: Report) -> Prepared:
         """Search, fine-tune, derive. Raises UserError: bad settings, no costs, weights that are gone."""
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")     # before torch; build.py says why
         from workloads import derive, dqn
         from workloads.bundle import write_search
         from workloads.recipe import load_task
@@ -101,7 +104,7 @@ class Adadeep(Method):
                               settings["energy_weight"], 1.0 / task.classes, judge.full.accuracy)
         learned = dqn.learn(judge.space.sizes, judge.space.allowed,
                             lambda choice: objective.reward(judge.estimate(choice)), settings["episodes"], case.seed,
-                            _teller(settings["episodes"], report))
+                            _teller(settings["episodes"], report), judge.uncompressed)
         search_s, passes, flops = time.monotonic() - began, judge.passes, judge.flops
         log = [*_told(case, settings, judge, objective), *_found(judge, objective, learned),
                *_enumerated(judge, objective, learned)]
