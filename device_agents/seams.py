@@ -56,7 +56,8 @@ class Engine:
         "seed", "clock", "costs" ({branch: Cost}) and what Order.extra has for the engine."""
         raise NotImplementedError
 
-    def load(self, branch: str, knobs: Dict[str, Any]) -> None:
+    def load(self, branch: str, knobs: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+        """Make a branch ready. May return what its time was made of, e.g. {"derive_ms": 2.1}, for the journal."""
         raise NotImplementedError
 
     def infer(self, branch: str, sample: int) -> Any:

@@ -75,7 +75,7 @@ def check_store(store: str, order: Order) -> None:
     bundle = read_bundle(store, order.trial.bundle)
     wanted = [bundle.labels]
     if order.trial.engine != "replay":
-        wanted += [bundle.samples] + [branch.artifact for branch in bundle.branches]
+        wanted += [bundle.samples] + [branch.artifact for branch in bundle.branches] + sorted(bundle.files.values())
     _need(store, wanted + list(order.plugins.values()) + ([order.trial.learned] if order.trial.learned else []))
 
 
