@@ -47,9 +47,11 @@ class Residency:
         while len(loaded) >= self._most:
             self._unload(next(iter(loaded)))
         begun_ns = self._clock.now_ns()
-        self._engine.load(branch, knobs)
+        parts = self._engine.load(branch, knobs)
+        load_ms = (self._clock.now_ns() - begun_ns) / 1e6
         loaded[branch] = knobs
-        self._journal.write("load", branch=branch, load_ms=(self._clock.now_ns() - begun_ns) / 1e6)
+        made_of: Dict[str, Any] = {"parts": parts} if parts else {}
+        self._journal.write("load", branch=branch, load_ms=load_ms, **made_of)
 
     def resident(self) -> List[str]:
         """Loaded branches, the one used longest ago first."""

@@ -72,7 +72,8 @@ class Engine:
         """Sensors of what the engine alone can know, by name; asked once, before open()."""
         return {}
 
-    def load(self, branch: str, knobs: Dict[str, Any]) -> None:
+    def load(self, branch: str, knobs: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+        """Make a branch ready. May return what its time was made of, e.g. {"derive_ms": 2.1}, for the journal."""
         raise NotImplementedError
 
     def adjust(self, knobs: Dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 Wrapped around the engine by trial_process.py and the profiler when Trial.slowdown > 1; its times are `emulated`.
 Loads are slowed too; unloads, the load generator and the sampler are not. It refuses factors below 1.
 """
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from device_agents.seams import Clock, Engine, UserError
 from device_agents.wire import BranchBundle
@@ -21,10 +21,12 @@ class SlowedEngine(Engine):
     def open(self, bundle: BranchBundle, store: str, settings: Dict[str, Any]) -> None:
         self._engine.open(bundle, store, settings)
 
-    def load(self, branch: str, knobs: Dict[str, Any]) -> None:
+    def load(self, branch: str, knobs: Dict[str, Any]) -> Optional[Dict[str, Any]]:
         begun_ns = self._now_ns()
-        self._engine.load(branch, knobs)
+        parts = self._engine.load(branch, knobs)
         self._spin(begun_ns)
+        return parts and {name: value * self._factor if name.endswith("_ms") else value
+                          for name, value in parts.items()}
 
     def infer(self, branch: str, sample: int) -> Any:
         begun_ns = self._now_ns()

@@ -76,7 +76,7 @@ def check_store(store: str, order: Order) -> None:
     bundle = read_bundle(store, order.trial.bundle)
     wanted = [bundle.labels]
     if order.trial.engine != "replay":
-        wanted += [bundle.samples] + [branch.artifact for branch in bundle.branches]
+        wanted += [bundle.samples] + [branch.artifact for branch in bundle.branches] + sorted(bundle.files.values())
     need(store, wanted + list(order.plugins.values()) + ([order.trial.learned] if order.trial.learned else []))
 
 

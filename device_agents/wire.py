@@ -44,7 +44,8 @@ class BranchBundle(NamedTuple):
 
     `id` is the sha256 of the manifest's bytes; the manifest names every other file by its sha256, so the id pins all.
     `shape` is one sample's shape without the batch axis; `samples` is the sha256 of a raw little-endian file of
-    `count` samples of `dtype`; `labels` the sha256 of a JSON list of `count` class numbers.
+    `count` samples of `dtype`; `labels` the sha256 of a JSON list of `count` class numbers. `files` are what several
+    branches need, name -> sha256; where there are none, the manifest does not mention them.
     """
     id: str
     task: str
@@ -58,6 +59,7 @@ class BranchBundle(NamedTuple):
     count: int                                  # type: ignore[assignment]  # of samples; hides tuple.count, unused
     branches: Tuple[Branch, ...]
     training: Dict[str, Any] = {}               # noqa: RUF012  how it was made; provenance for people
+    files: Dict[str, str] = {}                  # noqa: RUF012
 
 
 class Cost(NamedTuple):
@@ -228,7 +230,9 @@ class Measurement(NamedTuple):
 #   start      protocol trial attempt token agent wall_ns boot_id runtime provenance sensors{metric: source}
 #              energy{source: {scope, provenance}} fingerprint{kernel machine governor cores python ...}
 #   preflight  validity(yes|no|unknown) findings[{check value limit ok}]
-#   load       branch load_ms                                   a branch was loaded
+#   load       branch load_ms parts{name: value}                a branch was loaded. parts: of an engine that tells
+#              them: derive_ms session_ms cold (true: for the first time in this process) where the device makes the
+#              weights
 #   unload     branch
 #   decision   index branch knobs reason candidates[[branch, ms]] decide_us context{only what is not None}
 #              written when branch, knobs or reason change; every inference carries its own decide_us
@@ -293,6 +297,8 @@ def bundle_to_json(bundle: BranchBundle) -> Dict[str, Any]:
     """The manifest as a dict, without the id, which is the hash of its canonical text."""
     value = dict(bundle._asdict())
     del value["id"]
+    if not bundle.files:
+        del value["files"]
     value["format"] = PROTOCOL
     value["shape"] = list(bundle.shape)
     value["branches"] = [dict(branch._asdict()) for branch in bundle.branches]

@@ -176,7 +176,7 @@ def trial_of(campaign: CampaignSpec, device: DeviceSpec, label: str, folder: "Bu
         bundle=prepared.bundle if prepared else folder.bundle.id, method=method.adapter, label=label,
         settings={**policy, **made, **method.settings, **peers}, link=method.link.model_dump(exclude_none=True),
         learned=prepared.learned if prepared else None,
-        engine=campaign.engine(label), runtime=runtime, knobs=dict(spec.knobs), residency=spec.residency,
+        engine=campaign.engine(label), runtime=runtime, knobs=dict(spec.knobs), residency=method.residency or spec.residency,
         trace=trace, arrival=spec.arrival.model_dump(exclude_none=True),
         deadline=spec.deadline.model_dump(exclude_none=True), late=spec.late, duration_s=spec.duration_s,
         warmup_s=spec.warmup_s, sample_hz=spec.sample_hz, accuracy_floor=spec.accuracy_floor,

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from device_agents import registry
 from device_agents.seams import Engine
@@ -25,6 +25,15 @@ Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 PROCESSORS = ("cpu", "gpu", "npu")
 Percent = Annotated[float, Field(ge=0.0, le=100.0)]
+
+
+def _known_residency(value: str) -> str:
+    if not re.fullmatch(r"all|one|cache:[1-9][0-9]{0,3}", value):
+        raise ValueError(f"{value!r} is none of: all, one, cache:K with K >= 1 (cache:3 keeps three loaded)")
+    return value
+
+
+Residency = Annotated[str, AfterValidator(_known_residency)]
 
 
 class PreflightSpec(Spec):
@@ -148,7 +157,7 @@ class TrialSpec(Spec):
     """What every trial of the campaign has in common. See docs/campaigns.md for each key."""
 
     engine: Name = "onnxruntime_cpu"
-    residency: str = "all"
+    residency: Residency = "all"
     arrival: ArrivalSpec = ArrivalSpec(kind="periodic", rate=RateSpec(utilisation=0.8))
     deadline: DeadlineSpec = DeadlineSpec(x_full=1.3)
     late: Literal["drop", "serve"] = "drop"
@@ -157,13 +166,6 @@ class TrialSpec(Spec):
     sample_hz: Annotated[float, Field(gt=0.0, le=1000.0)] = 10.0
     accuracy_floor: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
     knobs: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("residency")
-    @classmethod
-    def _residency(cls, value: str) -> str:
-        if not re.fullmatch(r"all|one|cache:[1-9][0-9]{0,3}", value):
-            raise ValueError(f"{value!r} is none of: all, one, cache:K with K >= 1 (cache:3 keeps three loaded)")
-        return value
 
 
 class LinkSpec(Spec):
@@ -178,12 +180,13 @@ class LinkSpec(Spec):
 class MethodSpec(Spec):
     """A method under a label: `adapter` is a plug-in name, every key but these one of its settings.
 
-    `engine` takes the place of the trial's; `peers` are devices of the fleet that serve its trials, over a `link`.
+    `engine` and `residency` take the place of the trial's; `peers` are devices of the fleet that serve its trials, over a `link`.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     adapter: Name
     engine: Name | None = None
+    residency: Residency | None = None
     peers: Names = ()
     link: LinkSpec = LinkSpec()
 

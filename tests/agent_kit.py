@@ -35,20 +35,24 @@ SHAPE, COUNT = (1, 8, 8), 20
 SOON_S = 20.0                                   # a deadline of tests, never a measurement
 
 
-def make_home(path: str, branches: Any = BRANCHES, shape: tuple = SHAPE) -> BranchBundle:
-    """Fill `path`/store with a bundle of these branches; returns it."""
+def make_home(path: str, branches: Any = BRANCHES, shape: tuple = SHAPE, form: str = "onnx") -> BranchBundle:
+    """Fill `path`/store with a bundle of these branches, as ONNX files or in the form "evolve"; returns it."""
     store = os.path.join(path, "store")
     os.makedirs(store)
     os.makedirs(os.path.join(path, "trials"))
     rng = random.Random(7)
     numbers = array.array("f", (rng.uniform(-1, 1) for _ in range(COUNT * shape[0] * shape[1] * shape[2])))
-    made = []
+    made, models = [], {name: onnx_bytes(*look, shape) for name, _, _, look in branches}
+    files = {}
+    if form == "evolve":
+        weights, models = evolved(branches, models, shape)
+        files = {"weights.bin": put(store, weights)}
     for name, accuracy, _, (channels, layers) in branches:
-        model = onnx_bytes(channels, layers, shape)
-        made.append(Branch(name, put(store, model), accuracy, channels ** 2 * layers, 100, len(model), "float32", name))
+        made.append(Branch(name, put(store, models[name]), accuracy, channels ** 2 * layers, 100, len(models[name]),
+                           "float32", name))
     labels = json.dumps([sample % 10 for sample in range(COUNT)]).encode("ascii")
     bundle = BranchBundle("", "kit", "stack", 7, 10, shape, "float32", put(store, numbers.tobytes()),
-                          put(store, labels), COUNT, tuple(made))
+                          put(store, labels), COUNT, tuple(made), {"form": form} if files else {}, files)
     return bundle._replace(id=put(store, canonical_json(bundle_to_json(bundle)).encode("ascii")))
 
 
@@ -168,21 +172,57 @@ def children_of(pid: int) -> list:
 
 def onnx_bytes(channels: int, layers: int, shape: tuple, classes: int = 10) -> bytes:
     """A ModelProto: `layers` x (Conv 3x3 + Relu), GlobalAveragePool, Flatten, Gemm."""
-    rng = random.Random(channels * 100 + layers)
-    nodes, weights, last, width = [], [], "x", shape[0]
+    nodes, last = [], "x"
     for number in range(layers):
-        weights.append(_tensor(f"w{number}", (channels, width, 3, 3), rng))
         nodes.append(_node("Conv", [last, f"w{number}"], f"c{number}", [_ints("kernel_shape", (3, 3)),
                                                                             _ints("pads", (1, 1, 1, 1))]))
         nodes.append(_node("Relu", [f"c{number}"], f"r{number}", []))
-        last, width = f"r{number}", channels
-    weights += [_tensor("g", (width, classes), rng), _tensor("b", (classes,), rng)]
+        last = f"r{number}"
     nodes += [_node("GlobalAveragePool", [last], "p", []), _node("Flatten", ["p"], "f", []),
               _node("Gemm", ["f", "g", "b"], "y", [])]
     graph = b"".join(_bytes(1, node) for node in nodes) + _bytes(2, b"stack")
-    graph += b"".join(_bytes(5, tensor) for tensor in weights)
+    graph += b"".join(_bytes(5, _tensor(*one)) for one in tensors(channels, layers, shape, classes))
     graph += _bytes(11, _value("x", (1, *shape))) + _bytes(12, _value("y", (1, classes)))
     return _number(1, 7) + _bytes(7, graph) + _bytes(8, _bytes(1, b"") + _number(2, 13))
+
+
+def tensors(channels: int, layers: int, shape: tuple, classes: int = 10) -> list:
+    """(name, shape, raw float32) of the network's random weights, in the file's order."""
+    rng = random.Random(channels * 100 + layers)
+    shapes = [(f"w{number}", (channels, channels if number else shape[0], 3, 3)) for number in range(layers)]
+    shapes += [("g", (channels, classes)), ("b", (classes,))]
+    made = []
+    for name, sizes in shapes:
+        count = 1
+        for size in sizes:
+            count *= size
+        made.append((name, sizes, struct.pack(f"<{count}f", *(rng.gauss(0.0, 0.2) for _ in range(count)))))
+    return made
+
+
+def evolved(branches: Any, models: dict, shape: tuple) -> tuple:
+    """All weights in one file, and a recipe a branch that cuts its ONNX file apart; see onnxruntime_evolve.py."""
+    parent = b"".join(raw for *_, look in branches for _, _, raw in tensors(*look, shape))
+    recipes = {}
+    for name, _, _, look in branches:
+        layers, pieces, at, model = [], [], 0, models[name]
+        for _, sizes, raw in tensors(*look, shape):
+            strides, end = [1], model.index(raw, at)
+            for size in reversed(sizes[1:]):
+                strides.insert(0, strides[0] * size)
+            layers.append({"weight": [parent.index(raw) // 4, sizes, strides]})
+            pieces.append(model[at:end])
+            at = end + len(raw)
+        pieces.append(model[at:])
+        recipes[name] = recipe_bytes({"weights": hashlib.sha256(parent).hexdigest(), "layers": layers,
+                                      "holes": [(number, 0) for number in range(len(layers))]}, b"", pieces)
+    return parent, recipes
+
+
+def recipe_bytes(head: dict, statistics: bytes, pieces: list) -> bytes:
+    """A recipe's file. `head` has weights, layers and holes."""
+    head = dict(head, format="edgefleet-evolve-1", statistics=len(statistics) // 4, pieces=[len(one) for one in pieces])
+    return canonical_json(head).encode("ascii") + b"\n" + statistics + b"".join(pieces)
 
 
 def _node(kind: str, inputs: Any, output: str, attributes: Any) -> bytes:
@@ -194,11 +234,7 @@ def _ints(name: str, values: Any) -> bytes:
     return _bytes(1, name.encode("ascii")) + b"".join(_number(8, value) for value in values) + _number(20, 7)
 
 
-def _tensor(name: str, shape: Any, rng: random.Random) -> bytes:
-    count = 1
-    for size in shape:
-        count *= size
-    data = struct.pack(f"<{count}f", *(rng.gauss(0.0, 0.2) for _ in range(count)))
+def _tensor(name: str, shape: Any, data: bytes) -> bytes:
     dimensions = b"".join(_number(1, size) for size in shape)
     return dimensions + _number(2, 1) + _bytes(8, name.encode("ascii")) + _bytes(9, data)
 

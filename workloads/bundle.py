@@ -1,6 +1,6 @@
 """Bundles on disk: a folder named by the sha256 of its manifest, which names every other file by its sha256.
 
-    <id>/manifest.json  <branch>.onnx ...  samples.bin  labels.json      what the id covers
+    <id>/manifest.json  <branch>.onnx ...  samples.bin  labels.json      what the id covers, and the manifest's `files`
     <id>/policies/<method>.json  training.json  searches/<case>.json    beside it: may grow, and differ by run
 
 Written by build.py and import_onnx.py, opened by the harness (no torch here). A folder whose bytes do not fit their
@@ -50,6 +50,7 @@ def open_bundle(path: Path) -> BundleFolder:
                         f"{path.name[:12]}...; delete the folder and build again")
     named = {bundle.samples: SAMPLES, bundle.labels: LABELS}
     named.update((branch.artifact, f"{branch.id}.onnx") for branch in bundle.branches)
+    named.update((digest, name) for name, digest in bundle.files.items())
     files = {bundle.id: path / MANIFEST}
     for digest, name in named.items():
         if digest_of(path / name) != digest:
@@ -86,22 +87,25 @@ def imported_names(home: Path) -> list[str]:
 
 
 def write_bundle(home: Path, bundle: BranchBundle, artifacts: Mapping[str, bytes], evaluation: Split,
-                 training: Mapping[str, Any]) -> BundleFolder:
+                 training: Mapping[str, Any], files: Mapping[str, bytes] | None = None) -> BundleFolder:
     """Write a new bundle and open it. `artifacts` are ONNX files by branch id; hashes and id are filled in here.
 
+    `files` by name become the manifest's; an artifact that is one of them is no ONNX file and lies under that name.
     Raises UserError when the disk is full or the folder may not be written; then nothing is left behind.
     """
+    files = files or {}
     samples = np.ascontiguousarray(evaluation.x, dtype=np.dtype(bundle.dtype).newbyteorder("<")).tobytes()
     labels = canonical_json([int(label) for label in evaluation.y]).encode("ascii")
     branches = tuple(_with_file(branch, artifacts[branch.id]) for branch in bundle.branches)
     bundle = bundle._replace(samples=sha256(samples).hexdigest(), labels=sha256(labels).hexdigest(),
-                             count=len(evaluation.y), branches=branches)
+                             count=len(evaluation.y), branches=branches,
+                             files={name: sha256(data).hexdigest() for name, data in files.items()})
     manifest = canonical_json(bundle_to_json(bundle)).encode("ascii")
-    files = {MANIFEST: manifest, SAMPLES: samples, LABELS: labels, TRAINING: _pretty(training),
-             **{f"{branch}.onnx": data for branch, data in artifacts.items()}}
+    contents = {MANIFEST: manifest, SAMPLES: samples, LABELS: labels, TRAINING: _pretty(training),
+                **{f"{branch}.onnx": data for branch, data in artifacts.items() if data not in files.values()}, **files}
     target = home / "bundles" / sha256(manifest).hexdigest()
     try:
-        _write_folder(target, files)
+        _write_folder(target, contents)
     except OSError as error:
         raise UserError(f"cannot write the bundle to {target}: {error.strerror}") from None
     return open_bundle(target)

@@ -93,10 +93,11 @@ def _fused(before: nn.Conv2d | Concat, norm: nn.BatchNorm2d) -> nn.Module:
     """`before` and `norm` in one: a convolution, or parallel convolutions with their part of the norm each."""
     if isinstance(before, nn.Conv2d):
         return fuse_conv_bn_eval(before, norm)
-    return Concat(*(fuse_conv_bn_eval(conv, part) for conv, part in _parts(before, norm)))
+    return Concat(*(fuse_conv_bn_eval(conv, part) for conv, part in split_norm(before, norm)))
 
 
-def _parts(concat: Concat, norm: nn.BatchNorm2d) -> Iterator[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+def split_norm(concat: Concat, norm: nn.BatchNorm2d) -> Iterator[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Each of the parallel convolutions with its part of the norm, in evaluation mode."""
     start = 0
     for conv in concat.parts:
         end = start + conv.out_channels

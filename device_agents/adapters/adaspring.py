@@ -1,4 +1,4 @@
-"""AdaSpring, online half, selecting form: Liu et al., "AdaSpring", arXiv 2101.11800 (IMWUT/UbiComp 5(1), 2021).
+"""AdaSpring, online half: Liu et al., "AdaSpring", arXiv 2101.11800 (IMWUT/UbiComp 5(1), 2021).
 
 Published: a retraining-free network holds many compression configurations; a search at run time finds the best one
 quickly and evolves structure and weights. A contributor's public workflow adds the order of things: on a change of
@@ -7,8 +7,9 @@ two importance coefficients, of accuracy and of energy efficiency, follow the co
 that; the paper's search, objective, constraints, metric of energy efficiency, weights and triggers were not available.
 
 Deviations and choices, all ours:
-1. Selecting, not evolving: a configuration is a branch exported beforehand, no weights are derived on the device, and
-   a switch is no evolution time. Rows are therefore called adaspring-select.
+1. The same decisions in two forms, which differ in the offline half and the engine; `form` is only checked here.
+   Evolving: engine onnxruntime_evolve derives a branch's weights on the device, from the parent's, when it is loaded.
+   Selecting: branches were exported beforehand, a switch is no evolution, and rows are called adaspring-select.
 2. Search: all branches. Constraints: memory (a branch's peak beyond the present one's fits into what is free above a
    reserve), the accuracy floor in force, and latency (profiled idle latency x factor within the deadline, less a margin
    and the time already waited, and within the arrivals' period). What is left is cut to its Pareto front over accuracy
@@ -32,6 +33,7 @@ from device_agents.seams import Adapter, UserError
 from device_agents.wire import AdapterView, Branch, Context, Cost, Decision, Outcome
 
 _DEFAULTS: Dict[str, Any] = {
+    "form": "select",                           # for the offline half: select | evolve
     "branches": None,                           # to choose from; None: all
     "energy_weight_full": 0.0, "energy_weight_empty": 1.0,
     "smoothing": 0.3,                           # weight of a new observation of the factor
@@ -214,6 +216,8 @@ def _checked(view: AdapterView) -> Dict[str, Any]:
     if unknown:
         raise UserError("adaspring has no setting %r; there is: %s" % (unknown[0], ", ".join(sorted(_DEFAULTS))))
     settings = dict(_DEFAULTS, **view.settings)
+    if settings["form"] not in ("select", "evolve"):
+        raise UserError("adaspring: form must be select or evolve, is %r" % (settings["form"],))
     for name, least, most in (("energy_weight_full", 0.0, 1.0), ("energy_weight_empty", 0.0, 1.0),
                               ("smoothing", 0.01, 1.0), ("margin", 0.0, 0.9), ("battery_step_pct", 0.1, 100.0),
                               ("up_margin", 0.0, 0.9), ("hold", 1, 10 ** 6), ("mem_reserve_mb", 0.0, 1e9)):

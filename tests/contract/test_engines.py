@@ -28,7 +28,7 @@ def engine(request: Any) -> Any:
 
 def opened(engine: Any, tmp_path: Any) -> Any:
     home = str(tmp_path / "H")
-    bundle, made = make_home(home), engine()
+    bundle, made = make_home(home, form="evolve" if engine.__module__.endswith("_evolve") else "onnx"), engine()
     made.open(bundle, os.path.join(home, "store"), {
         "seed": 7, "clock": VirtualClock(), "costs": {cost.branch: cost for cost in costs_of("x")}})
     return made, bundle
@@ -88,6 +88,16 @@ def test_samples_of_another_size_are_refused(tmp_path: Any) -> None:
         engine().open(bundle._replace(count=bundle.count + 1), os.path.join(home, "store"), {})
 
 
+@pytest.mark.parametrize("name, form, words", [
+    ("onnxruntime_cpu", "evolve", "onnxruntime_evolve"), ("onnxruntime_evolve", "onnx", "evolve form")])
+def test_a_bundle_of_the_other_form_is_refused(tmp_path: Any, name: str, form: str, words: str) -> None:
+    pytest.importorskip("onnxruntime")
+    home = str(tmp_path / "H")
+    bundle = make_home(home, form=form)
+    with pytest.raises(UserError, match=words):
+        registry.load("device_agents.engines", name, Engine)().open(bundle, os.path.join(home, "store"), {})
+
+
 @pytest.mark.parametrize("knobs, words", [
     ({"theads": 2}, "threads"), ({"threads": 0}, "whole"), ({"threads": "2"}, "whole")])
 def test_bad_knobs_are_named(tmp_path: Any, knobs: Any, words: str) -> None:
@@ -114,8 +124,9 @@ class Taking(Engine):
     def _take(self, ms: float) -> None:
         self.clock.sleep_until(VirtualClock.now_ns(self.clock) + int(ms * 1e6))
 
-    def load(self, branch: str, knobs: Any) -> None:
+    def load(self, branch: str, knobs: Any) -> Any:
         self._take(8.0)
+        return {"derive_ms": 3.0, "cold": True}
 
     def infer(self, branch: str, sample: int) -> int:
         self._take(2.0)
@@ -128,7 +139,7 @@ def test_an_emulated_device_takes_the_stated_factor_longer() -> None:
     begun = clock.now_ns()
     assert made.infer("b", 0) == 3
     inferred = clock.now_ns()
-    made.load("b", {})
+    assert made.load("b", {}) == {"derive_ms": 7.5, "cold": True}
     loaded = clock.now_ns()
     assert (inferred - begun) / 1e6 == pytest.approx(5.0, abs=0.1)
     assert (loaded - inferred) / 1e6 == pytest.approx(20.0, abs=0.1)

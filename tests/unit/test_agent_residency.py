@@ -28,6 +28,24 @@ class Counting(Engine):
         self.log.append("-" + branch)
 
 
+class Telling(Counting):
+    """Says what a load was made of."""
+
+    def load(self, branch: str, knobs: dict) -> dict:
+        Counting.load(self, branch, knobs)
+        return {"derive_ms": 0.25, "session_ms": 0.75, "cold": True}
+
+
+def test_what_an_engine_tells_of_a_load_is_journalled(tmp_path: Any) -> None:
+    clock = VirtualClock()
+    journal = Journal(str(tmp_path / "trial.jsonl"), clock)
+    Residency("one", BUNDLE, Telling(clock), clock, journal).use("a", {})
+    journal.close("done")
+    line = json.loads((tmp_path / "trial.jsonl").read_text().splitlines()[0])
+    assert (line["kind"], line["load_ms"]) == ("load", 1.0)
+    assert line["parts"] == {"derive_ms": 0.25, "session_ms": 0.75, "cold": True}
+
+
 def residency(tmp_path: Any, policy: str) -> Any:
     clock = VirtualClock()
     engine, journal = Counting(clock), Journal(str(tmp_path / "trial.jsonl"), clock)
