@@ -180,7 +180,8 @@ class LinkSpec(Spec):
 class MethodSpec(Spec):
     """A method under a label: `adapter` is a plug-in name, every key but these one of its settings.
 
-    `engine` and `residency` take the place of the trial's; `peers` are devices of the fleet that serve its trials, over a `link`.
+    `engine` and `residency` take the place of the trial's; `peers` are devices of the fleet that serve its trials, over
+    a `link`.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)

@@ -53,7 +53,8 @@ def test_no_campaign_calls_the_selecting_form_of_adaspring_anything_else() -> No
     for path in FOLDER.glob("*.toml"):
         if "fleet" not in path.stem:
             campaign = load_campaign(path)
-            labels = {label for label in campaign.matrix.method if campaign.method(label).adapter == "adaspring"}
+            labels = {label for label in campaign.matrix.method if campaign.method(label).adapter == "adaspring"
+                      and campaign.method(label).settings.get("form", "select") == "select"}
             assert labels <= {"adaspring-select"}, path
 
 
