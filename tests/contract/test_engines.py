@@ -62,6 +62,27 @@ def test_two_objects_give_the_same_answers(engine: Any, tmp_path: Any) -> None:
         other.infer("exit", sample) for sample in range(bundle.count)]
 
 
+def test_an_engine_that_serves_others_answers_alike_for_the_same_bytes(engine: Any, tmp_path: Any) -> None:
+    if engine.answer is Engine.answer:
+        pytest.skip("it serves no samples of others")
+    made, bundle = opened(engine, tmp_path)
+    made.load("full", {})
+    with open(str(tmp_path / "H" / "store" / bundle.samples), "rb") as file:
+        data = file.read()
+    size_b = len(data) // bundle.count
+    for sample in range(bundle.count):
+        assert made.answer("full", data[sample * size_b:(sample + 1) * size_b]) == made.infer("full", sample)
+
+
+def test_knobs_of_the_call_can_be_adjusted_and_an_engine_closes(engine: Any, tmp_path: Any) -> None:
+    made, _ = opened(engine, tmp_path)
+    made.load("full", {})
+    if made.per_call:
+        made.adjust({})
+        made.infer("full", 0)
+    made.close()
+
+
 def test_samples_of_another_size_are_refused(tmp_path: Any) -> None:
     pytest.importorskip("onnxruntime")
     engine = registry.load("device_agents.engines", "onnxruntime_cpu", Engine)
@@ -115,6 +136,16 @@ def test_an_emulated_device_takes_the_stated_factor_longer() -> None:
     loaded = clock.now_ns()
     assert (inferred - begun) / 1e6 == pytest.approx(5.0, abs=0.1)
     assert (loaded - inferred) / 1e6 == pytest.approx(20.0, abs=0.1)
+
+
+def test_of_an_engine_that_offloads_only_what_runs_here_is_slowed() -> None:
+    clock = Ticking()
+    engine = Taking(clock)
+    engine.local = Taking(clock)
+    assert slowed(engine, "remote", 2.0, clock) is engine
+    begun = clock.now_ns()
+    engine.local.infer("b", 0)
+    assert (clock.now_ns() - begun) / 1e6 == pytest.approx(4.0, abs=0.1)
 
 
 def test_what_is_slowed() -> None:
