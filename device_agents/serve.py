@@ -144,7 +144,8 @@ class Server:
 
     def _request(self, channel: Channel) -> bool:
         """One frame and its answer. False when the trial is over."""
-        kind, body = channel.receive(frames.REQUEST.size + self._sample_b, self._due_s, _FRAME_S)
+        most_b = max(frames.LEAST_PROBE_B, frames.REQUEST.size + self._sample_b)
+        kind, body = channel.receive(most_b, self._due_s, _FRAME_S)
         deadline_s = time.monotonic() + _FRAME_S
         if kind == frames.BYE:
             self._over.set()

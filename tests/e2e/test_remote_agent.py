@@ -84,20 +84,18 @@ def notes(lines: list) -> list:
 
 def test_a_trial_asks_its_peer_measures_the_link_and_lets_the_peer_go(bench: Bench) -> None:
     bench.serve()
-    lines = bench.run(bench.push(duration_s=1.5, link={"rate_mbps": 10.0, "delay_ms": 4.0}, deadline_ms=100.0))
+    lines = bench.run(bench.push(duration_s=1.5, link={"rate_mbps": 1.0, "delay_ms": 4.0}, deadline_ms=100.0))
     assert lines[-1]["kind"] == "done" and lines[-1]["learned"] is not None
     asked = remote(lines, "ok")
     assert len(asked) > 20 and not remote(lines, "fallback") and not notes(lines)
     assert all(line["peer"] == "edge" and line["trip_ms"] >= 4.0 and line["served_ms"] > 0 for line in asked)
-    served = {line["index"]: line for line in lines if line["kind"] == "inference" and line["phase"] == "window"}
     assert {line["knobs"]["target"] for line in lines if line["kind"] == "decision"} == {"local", "edge"}
     after = [lines[place + 1] for place, line in enumerate(lines) if line in asked]
     assert sum(line["kind"] == "inference" and line["sample"] == one["sample"] and line["latency_ms"] > 4.0
                for one, line in zip(asked, after)) > len(asked) * 0.8, "most are followed by their own line"
-    assert len({line["label"] for line in served.values()}) >= 1
     assert len([line for line in lines if line["kind"] == "load"]) == 3, "a change of target loads nothing"
     values = [line["values"] for line in lines if line["kind"] == "sample" and line["phase"] == "window"]
-    assert values[-1]["rtt_ms"] >= 4.0 and values[-1]["net_mbps"] < 20.0 and values[-1]["asked_net_mbps"] == 10.0
+    assert values[-1]["rtt_ms"] >= 4.0 and 0.3 < values[-1]["net_mbps"] < 4.0 and values[-1]["asked_net_mbps"] == 1.0
     assert lines[0]["sensors"]["rtt_ms"] == "emulated: link to edge"
     assert lines[0]["runtime"].startswith("remote 1 over onnxruntime_cpu: onnxruntime 1.")
     assert any("rtt_ms" in line["context"] for line in lines if line["kind"] == "decision")
