@@ -19,7 +19,7 @@ from sqlalchemy import (
 from device_agents.wire import PROVENANCES
 
 #: Version of the schema: the newest file in migrations/versions/.
-REVISION = "0001"
+REVISION = "0002"
 
 STATES = ("pending", "running", "done", "failed", "skipped")
 
@@ -135,6 +135,21 @@ membership = Table(                                        # a trial may belong 
     Column("trial", ForeignKey("trial.id"), primary_key=True),
     Column("label", Text, nullable=False),                 # what this campaign calls the method
     Column("block", Integer, nullable=False),              # its place in this campaign's interleaving
+)
+
+preparation = Table(                                       # what depends on a device, made before the trials of a row
+    "preparation", metadata,
+    Column("campaign", ForeignKey("campaign.name"), primary_key=True),
+    Column("label", Text, primary_key=True),
+    Column("device", ForeignKey("device.name"), primary_key=True),
+    Column("bundle", ForeignKey("bundle.id"), primary_key=True),    # that it started from
+    Column("adapter", Text, nullable=False),
+    Column("derived", ForeignKey("bundle.id")),            # bundle that its trials run instead; null: the same
+    Column("settings", JSON, nullable=False),              # what it chose
+    Column("learned", Text),                               # sha256 of the artifact that its trials start from
+    Column("budget", JSON, nullable=False),                # passes flops search_s finetune_epochs device_s bytes
+    Column("tuning", JSON, nullable=False),                # every configuration that was drawn, with its score
+    Column("log", JSON, nullable=False),
 )
 
 attempt = Table(

@@ -132,6 +132,17 @@ class Store:
         rows = self.read("cost", device=device, bundle=bundle_id, engine=engine, runtime=runtime)
         return tuple(Cost(**{key: row[key] for key in Cost._fields}) for row in rows)
 
+    def save_preparation(self, campaign: str, label: str, device: str, bundle_id: str, adapter: str,
+                         derived: str | None, settings: Mapping[str, Any], learned: str | None,
+                         budget: Mapping[str, float], tuning: Sequence[Mapping[str, Any]],
+                         log: Sequence[str]) -> None:
+        """What was made for a row of a campaign on a device, in place of what was known. Names must have been saved."""
+        row = {"campaign": campaign, "label": label, "device": device, "bundle": bundle_id, "adapter": adapter,
+               "derived": derived, "settings": dict(settings), "learned": learned, "budget": dict(budget),
+               "tuning": [dict(one) for one in tuning], "log": list(log)}
+        with self.transaction() as connection:
+            _upsert(connection, schema.preparation, [row])
+
     # --- trials ---------------------------------------------------------------------------------------------------
 
     def add_trials(self, trials: Iterable[Trial], provenance_of: Mapping[str, str]) -> int:

@@ -4,6 +4,7 @@
 differs is handed in: clock, engine, adapter, senses (latest values), load, journal. It writes every line between
 `start` and the last one, and raises what goes wrong (NotReady, UserError, Unsupported, anything of a plug-in's).
 """
+import base64
 import hashlib
 import os
 import random
@@ -18,6 +19,7 @@ from device_agents.samples import Samples
 from device_agents.seams import Adapter, Clock, Engine, UserError
 from device_agents.wire import AdapterView, BranchBundle, Context, Decision, Order, Outcome
 
+_MOST_LEARNED_B = 1 << 20
 _LEAD_IN_NS = int(1e8)                          # between the last warm-up and t0: the load player's children start
 
 
@@ -70,7 +72,7 @@ def run_trial(parts: Parts) -> Dict[str, Any]:
         clock.sleep_until(t_end_ns)
         parts.load.stop()                       # its last line tells of the window's end: it belongs to the window
         journal.enter("cool")
-        learned = _keep(parts.adapter.learned(), parts.store)
+        learned = _keep(parts.adapter.learned(), journal)
     finally:
         parts.load.stop()
         senses.stop()
@@ -170,15 +172,14 @@ def _unanswered(journal: Journal, status: str, t_ns: int, index: int, due_ns: in
         feasible=conditions.feasible(context.deadline_ms))
 
 
-def _keep(learned: Optional[bytes], store: str) -> Optional[str]:
-    """Put what the adapter learned into the store; returns its sha256."""
+def _keep(learned: Optional[bytes], journal: Journal) -> Optional[str]:
+    """What the adapter learned leaves the device with the journal, and stays nowhere else; returns its sha256."""
     if learned is None:
         return None
+    if len(learned) > _MOST_LEARNED_B:
+        raise UserError("the adapter learned %d bytes; an artifact may have %d" % (len(learned), _MOST_LEARNED_B))
     digest = hashlib.sha256(learned).hexdigest()
-    path = os.path.join(store, digest)
-    with open(path + ".part", "wb") as file:
-        file.write(learned)
-    os.replace(path + ".part", path)
+    journal.write("learned", sha256=digest, base64=base64.b64encode(learned).decode("ascii"))
     return digest
 
 

@@ -245,6 +245,7 @@ class Measurement(NamedTuple):
 #              before its own line; trip_ms = there and back without served_ms, which the peer took; fallback: no answer
 #              in time, so it was served here
 #   loadgen    asked_cpu_pct achieved_cpu_pct asked_mem_mb achieved_mem_mb span_s    since the last such line
+#   learned    sha256 base64                                    what the adapter learned, before the last line
 #   note       text                                             for people, e.g. "sampler late 312 ms"
 #   done       inferences decisions switches sampler_cpu_pct peak_rss_mb learned(sha256 or null)
 #   failed     error(unsupported|not_ready|user|agent) message traceback

@@ -8,6 +8,7 @@ import fnmatch
 import hashlib
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from device_agents import registry
@@ -16,6 +17,7 @@ from harness.config import CampaignSpec, ExcludeSpec
 from harness.errors import ConfigError
 from harness.fleet import NO_RUNTIME as NO_RUNTIME
 from harness.fleet import DeviceSpec, FleetSpec
+from harness.preparation import Preparation, PreparationKey
 from workloads.trace_file import load_trace
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 ID_LENGTH = 16                                  # hex digits; 2^64 ids: a collision in a million trials is one in 10^7
 BundleKey = tuple[str, str, int]                # task, model, training seed
+
+NOTHING_PREPARED: Mapping[PreparationKey, Preparation | None] = MappingProxyType({})
 
 #: Fields of a Trial that do not define it: names, and its place in the interleaving.
 NOT_DEFINING = ("id", "campaign", "label", "block")
@@ -85,9 +89,11 @@ def trial_id(trial: Trial) -> str:
 
 
 def expand(campaign: CampaignSpec, fleet: FleetSpec, bundles: Mapping[BundleKey, "BundleFolder"],
-           runtimes: Mapping[tuple[str, str], str], plugin_dirs: Sequence[str], where: str = "") -> Plan:
+           runtimes: Mapping[tuple[str, str], str], plugin_dirs: Sequence[str], where: str = "",
+           prepared: Mapping[PreparationKey, Preparation | None] = NOTHING_PREPARED) -> Plan:
     """All trials of the campaign. `runtimes` maps (device, engine) to e.g. "onnxruntime 1.31.1" or NO_RUNTIME.
 
+    `prepared` holds the rows that need a preparation: None for one that is not made yet, whose trials have no ids then.
     `where` names the campaign file in messages. Raises ConfigError for unknown devices and for a campaign that selects
     nothing, UserError (seams) for a trace that cannot be read.
     """
@@ -103,11 +109,12 @@ def expand(campaign: CampaignSpec, fleet: FleetSpec, bundles: Mapping[BundleKey,
                   for name in campaign.matrix.trace}
         block: list[Trial] = []
         for cell in cells:
-            known = _known(campaign, cell, bundles, runtimes, offline)
+            known = _known(campaign, cell, bundles, runtimes, offline, prepared)
             if isinstance(known, str):
                 unnamed.append(Unnamed(cell, repeat, known))
                 continue
-            trial = _trial(campaign, fleet.devices[cell.device], cell, known, traces[cell.trace], seed, repeat)
+            trial = trial_of(campaign, fleet.devices[cell.device], cell.method, known.folder, known.runtime,
+                             traces[cell.trace], seed, repeat, known.prepared)
             twin = trials.setdefault(trial.id, trial)
             if twin is trial:
                 block.append(trial)
@@ -120,39 +127,56 @@ def expand(campaign: CampaignSpec, fleet: FleetSpec, bundles: Mapping[BundleKey,
     return Plan(tuple(trials.values()), tuple(excluded), tuple(unnamed), tuple(notes))
 
 
+def bundle_key(cell: Cell) -> BundleKey:
+    return cell.task, cell.model, cell.training_seed
+
+
+def selected(campaign: CampaignSpec, fleet: FleetSpec, where: str = "") -> list[Cell]:
+    """The cells of the matrix that the campaign does not exclude. Raises ConfigError like expand()."""
+    return _cells(campaign, fleet, where or f"campaign {campaign.name!r}")[0]
+
+
 class _Known(NamedTuple):
     """What a cell needs before its trials have ids."""
 
-    bundle: str
-    policy: Mapping[str, Any]
+    folder: "BundleFolder"
     runtime: str
+    prepared: Preparation | None
 
 
 def _known(campaign: CampaignSpec, cell: Cell, bundles: Mapping[BundleKey, "BundleFolder"],
-           runtimes: Mapping[tuple[str, str], str], offline: set[str]) -> _Known | str:
-    """Bundle, policy and runtime of a cell, or the reason why they are not known."""
+           runtimes: Mapping[tuple[str, str], str], offline: set[str],
+           prepared: Mapping[PreparationKey, Preparation | None]) -> _Known | str:
+    """Bundle, runtime and preparation of a cell, or the reason why they are not known."""
     runtime = runtimes.get((cell.device, campaign.engine(cell.method)))
     if runtime is None:
         return f"the device {cell.device} was never reached, so its runtime is not known"
-    folder = bundles.get((cell.task, cell.model, cell.training_seed))
+    where = f"{cell.task}/{cell.model}, seed {cell.training_seed}"
+    folder = bundles.get(bundle_key(cell))
     if folder is None:
-        return f"the bundle {cell.task}/{cell.model}, seed {cell.training_seed}, is not built"
+        return f"the bundle {where}, is not built"
     method = campaign.method(cell.method).adapter
     if method in offline and method not in folder.policies:
-        return f"the bundle {cell.task}/{cell.model}, seed {cell.training_seed}, has no policy for {method} yet"
-    return _Known(folder.bundle.id, folder.policies.get(method, {}), runtime)
+        return f"the bundle {where}, has no policy for {method} yet"
+    key = (cell.method, cell.device, folder.bundle.id)
+    if runtime != NO_RUNTIME and key in prepared and prepared[key] is None:
+        return f"{cell.method} is not prepared for the device {cell.device} and {where}, yet"
+    return _Known(folder, runtime, prepared.get(key))
 
 
-def _trial(campaign: CampaignSpec, device: DeviceSpec, cell: Cell, known: _Known, trace: LoadTrace,
-           seed: int, repeat: int) -> Trial:
-    spec, method = campaign.trial, campaign.method(cell.method)
+def trial_of(campaign: CampaignSpec, device: DeviceSpec, label: str, folder: "BundleFolder", runtime: str,
+             trace: LoadTrace, seed: int, repeat: int, prepared: Preparation | None = None) -> Trial:
+    """One trial of a row, with its id. Settings: the policy's, then what was prepared, then the campaign's own."""
+    spec, method = campaign.trial, campaign.method(label)
     peers = {"peers": list(method.peers)} if method.peers else {}       # an adapter must know what it may choose
+    policy, made = folder.policies.get(method.adapter, {}), prepared.settings if prepared else {}
     trial = Trial(
-        id="", campaign=campaign.name, device=device.name, peers=method.peers, task=cell.task, model=cell.model,
-        bundle=known.bundle, method=method.adapter, label=cell.method,
-        settings={**known.policy, **method.settings, **peers}, link=method.link.model_dump(exclude_none=True),
-        learned=None, engine=campaign.engine(cell.method), runtime=known.runtime, knobs=dict(spec.knobs),
-        residency=spec.residency,
+        id="", campaign=campaign.name, device=device.name, peers=method.peers, task=folder.bundle.task,
+        model=folder.bundle.model,
+        bundle=prepared.bundle if prepared else folder.bundle.id, method=method.adapter, label=label,
+        settings={**policy, **made, **method.settings, **peers}, link=method.link.model_dump(exclude_none=True),
+        learned=prepared.learned if prepared else None,
+        engine=campaign.engine(label), runtime=runtime, knobs=dict(spec.knobs), residency=spec.residency,
         trace=trace, arrival=spec.arrival.model_dump(exclude_none=True),
         deadline=spec.deadline.model_dump(exclude_none=True), late=spec.late, duration_s=spec.duration_s,
         warmup_s=spec.warmup_s, sample_hz=spec.sample_hz, accuracy_floor=spec.accuracy_floor,
@@ -163,8 +187,8 @@ def _trial(campaign: CampaignSpec, device: DeviceSpec, cell: Cell, known: _Known
 def _cells(campaign: CampaignSpec, fleet: FleetSpec, where: str) -> tuple[list[Cell], list[Excluded], list[str]]:
     """The cells that are left, those that are excluded, and a note for each exclude that matches nothing."""
     matrix = campaign.matrix
-    for key in type(matrix).model_fields:
-        if not getattr(matrix, key):
+    for key, values in matrix:
+        if values == () and (key not in ("task", "model", "workload") or not matrix.workloads):
             raise ConfigError(f"{where}: matrix.{key} is empty, so the campaign selects nothing.")
     devices = fleet.select(matrix.device, f"{where} (matrix.device)")
     cells: list[Cell] = []
@@ -207,8 +231,8 @@ def _product(campaign: CampaignSpec, devices: Iterable[DeviceSpec]) -> Iterable[
     matrix = campaign.matrix
     return dict.fromkeys(                       # a name that the matrix lists twice counts once
         Cell(device.name, task, model, training_seed, method, trace)
-        for device in devices for task in matrix.task for model in matrix.model
-        for training_seed in matrix.training_seed for method in matrix.method for trace in matrix.trace)
+        for device in devices for task, model, training_seed in matrix.workloads
+        for method in matrix.method for trace in matrix.trace)
 
 
 def _matches(rule: ExcludeSpec, cell: Cell, campaign: CampaignSpec, fleet: FleetSpec) -> bool:

@@ -51,15 +51,46 @@ class ExcludeSpec(Spec):
         return self
 
 
+class WorkloadSpec(Spec):
+    """A network trained on a task, once a seed."""
+
+    task: Name
+    model: Name
+    training_seed: Annotated[tuple[Seed, ...], Field(strict=False)] = (0,)
+
+
 class MatrixSpec(Spec):
-    """What is crossed with what. `method` holds labels of [methods.*] or plug-in names; `device` names, globs, tags."""
+    """What is crossed with what. `method` holds labels of [methods.*] or plug-in names; `device` names, globs, tags.
+
+    Either task x model x training_seed, or a list of `workload`, where networks fit some tasks only.
+    """
 
     device: Patterns
-    task: Names
-    model: Names
+    task: Names = ()
+    model: Names = ()
     method: Names
     trace: Names
     training_seed: Annotated[tuple[Seed, ...], Field(strict=False)] = (0,)
+    workload: Annotated[tuple[WorkloadSpec, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "MatrixSpec":
+        crossed = self.model_fields_set & {"task", "model", "training_seed"}
+        if self.workload and crossed:
+            raise ValueError(f"state either 'workload' or {', '.join(sorted(crossed))}, not both")
+        if not self.workload and not {"task", "model"} <= self.model_fields_set:
+            raise ValueError("state 'task' and 'model', or a list of workload = [{ task = ..., model = ... }]")
+        return self
+
+    @property
+    def workloads(self) -> list[tuple[str, str, int]]:
+        """(task, model, training seed) of every bundle, each once."""
+        if self.workload:
+            every = [(one.task, one.model, seed) for one in self.workload for seed in one.training_seed]
+        else:
+            every = [(task, model, seed) for task in self.task for model in self.model
+                     for seed in self.training_seed]
+        return list(dict.fromkeys(every))
 
 
 class RateSpec(Spec):
@@ -73,6 +104,14 @@ class RateSpec(Spec):
         if (self.utilisation is None) == (self.hz is None):
             raise ValueError("state one of { utilisation = 0.8 } and { hz = 10 }")
         return self
+
+
+class TuningSpec(Spec):
+    """The equal tuning budget: so many configurations for every method, on simulated twins, on traces of their own."""
+
+    configurations: Annotated[int, Field(ge=2, le=10_000)] = 20
+    arrivals: Annotated[int, Field(ge=50, le=1_000_000)] = 600      # that a configuration is scored on, a trace
+    training_trials: Annotated[int, Field(ge=1, le=1000)] | None = None     # of methods that learn; None: as they ask
 
 
 class ArrivalSpec(Spec):
@@ -163,6 +202,7 @@ class CampaignSpec(Spec):
     trial: TrialSpec = TrialSpec()
     methods: dict[Name, MethodSpec] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
+    tuning: TuningSpec | None = None            # None: methods run with their defaults
     plugins: Annotated[Path | None, Field(strict=False)] = None
     fleet: Annotated[Path | None, Field(strict=False)] = None
     outcomes: Names = ()
@@ -181,12 +221,15 @@ class CampaignSpec(Spec):
 
     @property
     def engines(self) -> list[str]:
-        """All that the matrix's methods need."""
-        return sorted({self.engine(label) for label in self.matrix.method})
+        """All that are needed: the campaign's own, which rates and deadlines refer to, and those of its methods."""
+        return sorted({self.trial.engine, *(self.engine(label) for label in self.matrix.method)})
 
 
-def load_campaign(path: Path) -> CampaignSpec:
-    """Raises ConfigError: no such file, broken TOML, a wrong key or type, an unknown plug-in name."""
+def load_campaign(path: Path, imported: Iterable[str] = ()) -> CampaignSpec:
+    """Raises ConfigError: no such file, broken TOML, a wrong key or type, an unknown plug-in name.
+
+    `imported`: names of models that were brought as bundles.
+    """
     path = path.absolute()
     spec = validated(CampaignSpec, read_toml(path, "campaign"), path)
     updates = {key: path.parent / folder for key in ("plugins", "fleet") if (folder := getattr(spec, key))}
@@ -194,11 +237,11 @@ def load_campaign(path: Path) -> CampaignSpec:
     if spec.plugins and not spec.plugins.is_dir():
         raise ConfigError(f"{path}: plugins = {str(spec.plugins)!r} is no folder "
                           "(it is relative to the campaign file).")
-    _check_names(spec, path)
+    _check_names(spec, path, imported)
     return spec
 
 
-def _check_names(spec: CampaignSpec, path: Path) -> None:
+def _check_names(spec: CampaignSpec, path: Path, imported: Iterable[str]) -> None:
     """Every name in the file is a file name in a folder; say which is not."""
     adapters = _plugins("device_agents.adapters", spec)
     _known("method", spec.matrix.method, {*adapters, *spec.methods}, f"{path} (matrix.method)")
@@ -208,8 +251,12 @@ def _check_names(spec: CampaignSpec, path: Path) -> None:
         _known("adapter", [method.adapter], adapters, f"{path} (methods.{label}.adapter)")
         _known("engine", [spec.engine(label)], engines, f"{path} (methods.{label}.engine)")
         _check_peers(spec, label, f"{path} (methods.{label})")
-    _known("task", spec.matrix.task, _plugins("workloads.tasks", spec), f"{path} (matrix.task)")
-    _known("model", spec.matrix.model, _plugins("workloads.models", spec), f"{path} (matrix.model)")
+    part = "workload" if spec.matrix.workload else ""
+    workloads = spec.matrix.workloads
+    _known("task", [task for task, _, _ in workloads], _plugins("workloads.tasks", spec),
+           f"{path} (matrix.{part or 'task'})")
+    _known("model", [model for _, model, _ in workloads], {*_models(spec), *imported},
+           f"{path} (matrix.{part or 'model'})")
     _known("trace", spec.matrix.trace, trace_names(spec.plugin_dirs), f"{path} (matrix.trace)")
 
 
@@ -230,6 +277,11 @@ def trace_names(plugin_dirs: Iterable[str]) -> list[str]:
 
 def _plugins(package: str, spec: CampaignSpec) -> list[str]:
     return registry.names(package, spec.plugin_dirs)
+
+
+def _models(spec: CampaignSpec) -> set[str]:
+    """The networks: every file of the folder but the operators that they share."""
+    return set(_plugins("workloads.models", spec)) - {"operators"}
 
 
 def _known(what: str, wanted: Iterable[str], allowed: Iterable[str], where: str) -> None:

@@ -49,11 +49,15 @@ def record_plan(resolved: Resolved, store: Store) -> None:
     spec = resolved.campaign
     store.save_campaign(spec.name, spec.model_dump(mode="json", exclude_none=True),
                         {one.name: one.model_dump(mode="json", exclude_none=True) for one in resolved.devices})
-    for one in resolved.devices:
-        store.save_device(one.name, one.transport, one.device_class, one.slowdown, one.provenance,
-                          resolved.facts.get(one.name))
-    for folder in resolved.bundles.values():
+    for device in resolved.devices:
+        store.save_device(device.name, device.transport, device.device_class, device.slowdown, device.provenance,
+                          resolved.facts.get(device.name))
+    for folder in (*resolved.bundles.values(), *resolved.derived.values()):
         store.save_bundle(folder.bundle)
+    for one in resolved.prepared:
+        store.save_preparation(spec.name, one.label, one.device, one.parent, one.adapter,
+                               one.bundle if one.bundle != one.parent else None, one.settings, one.learned, one.budget,
+                               one.tuning, one.log)
     store.add_trials(resolved.plan.trials, {one.name: one.provenance for one in resolved.devices})
     for trial in resolved.plan.trials:
         if trial.runtime == NO_RUNTIME:
@@ -68,16 +72,23 @@ def run_missing(resolved: Resolved, home: Home, store: Store, scheduler: str, wa
     """Run to the end of what can be run. Raises DeviceNotReady when another controller holds a device, StoreError."""
     todo = missing(resolved, store, retry)
     if todo:
-        devices = {name for trial in todo for name in (trial.device, *trial.peers)}
-        with lock_devices(home.leases, sorted(devices)) as tokens:
-            bench = _bench(resolved, home, store, todo, tokens)
-            book = _Book(store, home, todo, resolved.devices)
-            results = make_scheduler(scheduler, bench, ray_address).run(todo, book.first_attempts)
-            for result in _closed(results):
-                watch(book.enter(result))
+        run_trials(todo, resolved, home, store, scheduler, watch, ray_address)
     states = store.states(trial.id for trial in resolved.plan.trials)
     counts = {state: list(states.values()).count(state) for state in sorted(set(states.values()))}
     return Ended(len(todo), counts)
+
+
+def run_trials(todo: Sequence[Trial], resolved: Resolved, home: Home, store: Store, scheduler: str, watch: Watch,
+               ray_address: str = "local") -> dict[str, str]:
+    """Run these trials, which the store knows, and enter what comes; their states afterwards. Raises likewise."""
+    devices = {name for trial in todo for name in (trial.device, *trial.peers)}
+    with lock_devices(home.leases, sorted(devices)) as tokens:
+        bench = _bench(resolved, home, store, todo, tokens)
+        book = _Book(store, home, todo, resolved.devices)
+        results = make_scheduler(scheduler, bench, ray_address).run(todo, book.first_attempts)
+        for result in _closed(results):
+            watch(book.enter(result))
+    return store.states(trial.id for trial in todo)
 
 
 def _closed(results: Iterator[TrialResult]) -> Iterator[TrialResult]:
@@ -87,9 +98,13 @@ def _closed(results: Iterator[TrialResult]) -> Iterator[TrialResult]:
 
 
 def _bench(resolved: Resolved, home: Home, store: Store, todo: Sequence[Trial], tokens: Mapping[str, int]) -> Bench:
+    every = {**{one.bundle.id: one for one in resolved.bundles.values()}, **resolved.derived}
+    engine = resolved.campaign.trial.engine     # rates and deadlines refer to it, whatever a method's own may be
     keys = {(trial.device, trial.bundle, *costed_as(trial.engine, trial.runtime)) for trial in todo}
+    keys |= {(trial.device, parent, engine, resolved.runtimes[trial.device, engine]) for trial in todo
+             if (parent := every[trial.bundle].bundle.training.get("parent"))}
     costs = {key: costs for key in sorted(keys) if (costs := store.costs(*key))}
-    return Bench(str(home.path), resolved.fleet, {one.bundle.id: str(one.path) for one in resolved.bundles.values()},
+    return Bench(str(home.path), resolved.fleet, {name: str(one.path) for name, one in every.items()},
                  costs, dict(tokens), resolved.campaign.preflight, resolved.campaign.plugin_dirs)
 
 

@@ -8,15 +8,25 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from device_agents import registry
-from harness.campaign import BundleKey, Plan, expand
+from harness.campaign import BundleKey, Cell, Plan, bundle_key, expand, selected
 from harness.config import CampaignSpec, load_campaign
 from harness.fleet import FLEET_FILE, NO_RUNTIME, DeviceSpec, FleetSpec, host_only, load_fleet
 from harness.home import Home
+from harness.preparation import Preparation, PreparationKey, file_of, needs_preparation, read_preparation
 from harness.roll_call import Facts, ask_devices, known_facts, runtime_of
-from workloads.bundle import BundleFolder, find_bundle
+from workloads.bundle import BundleFolder, find_bundle, imported_names, open_bundle
 from workloads.recipe import Recipe
 
 Ask = Literal["never", "unseen", "all"]         # which devices are asked for their runtimes
+
+
+class Waiting(NamedTuple):
+    """A row of the campaign whose preparation for a device and a bundle is not made yet."""
+
+    label: str
+    device: str
+    key: BundleKey
+    runtime: str
 
 
 class Resolved(NamedTuple):
@@ -32,6 +42,9 @@ class Resolved(NamedTuple):
     runtimes: dict[tuple[str, str], str]        # (device, engine) -> runtime or NO_RUNTIME
     facts: dict[str, Facts]                     # device -> what it said now; those that were asked and answered
     silent: dict[str, str]                      # device -> why it did not answer
+    derived: dict[str, BundleFolder]            # bundles that were derived for a row, by id
+    prepared: tuple[Preparation, ...]
+    waiting: tuple[Waiting, ...]                # preparations that are still to be made
     plan: Plan
 
     @property
@@ -56,12 +69,14 @@ def resolve(campaign_path: Path, fleet_path: Path | None = None, home: Home | No
     `home` None: nothing was ever built or run. A device that does not answer is no error here: what the store
     remembers of it counts, or else its trials have no ids yet.
     """
-    campaign = load_campaign(campaign_path)
+    campaign = load_campaign(campaign_path, imported_names(home.path) if home else ())
     found = find_fleet(campaign, fleet_path, Path.cwd())
     fleet = load_fleet(found) if found else host_only()
     devices = tuple(fleet.select(campaign.matrix.device, f"{campaign_path} (matrix.device)"))
     expand(campaign, fleet, {}, {}, campaign.plugin_dirs, str(campaign_path))   # all mistakes, before a device is asked
-    recipes = {key: Recipe(*key, campaign.training) for key in _bundle_keys(campaign)}
+    cells = selected(campaign, fleet, str(campaign_path))
+    recipes = {key: Recipe(*key, campaign.training) for key in campaign.matrix.workloads
+               if any(bundle_key(cell) == key for cell in cells)}
     bundles = _built(campaign, recipes, home)
     engines = campaign.engines
     known = known_facts(home)
@@ -69,8 +84,32 @@ def resolve(campaign_path: Path, fleet_path: Path | None = None, home: Home | No
     facts, silent = ask_devices(asked, engines, home if ask == "all" else None)
     runtimes = {(one.name, engine): runtime for one in devices for engine in engines
                 if (runtime := runtime_of({**known, **facts}.get(one.name), engine)) is not None}
-    plan = expand(campaign, fleet, bundles, runtimes, campaign.plugin_dirs, str(campaign_path))
-    return Resolved(campaign, campaign_path, fleet, found, devices, recipes, bundles, runtimes, facts, silent, plan)
+    prepared, waiting = _preparations(campaign, fleet, cells, bundles, runtimes, home)
+    plan = expand(campaign, fleet, bundles, runtimes, campaign.plugin_dirs, str(campaign_path), prepared)
+    made = tuple(one for one in prepared.values() if one is not None)
+    derived = {one.bundle: open_bundle(home.path / "bundles" / one.bundle) for one in made
+               if home is not None and one.bundle != one.parent}
+    return Resolved(campaign, campaign_path, fleet, found, devices, recipes, bundles, runtimes, facts, silent, derived,
+                    made, waiting, plan)
+
+
+def _preparations(campaign: CampaignSpec, fleet: FleetSpec, cells: Collection[Cell],
+                  bundles: Mapping[BundleKey, BundleFolder], runtimes: Mapping[tuple[str, str], str],
+                  home: Home | None) -> tuple[dict[PreparationKey, Preparation | None], tuple[Waiting, ...]]:
+    """What was prepared, by row, device and bundle, and what is to be: rows that need nothing are in neither."""
+    found: dict[PreparationKey, Preparation | None] = {}
+    waiting = []
+    needing = {label for label in campaign.matrix.method if needs_preparation(campaign, label)}
+    for label, name, key in dict.fromkeys((cell.method, cell.device, bundle_key(cell)) for cell in cells):
+        runtime = runtimes.get((name, campaign.engine(label)))
+        if label not in needing or key not in bundles or runtime is None or home is None:
+            continue
+        device, folder = fleet.devices[name].model_dump(mode="json", exclude_none=True), bundles[key]
+        one = read_preparation(file_of(home.path, campaign, label, device, folder.bundle.id, runtime), label)
+        found[label, name, folder.bundle.id] = one
+        if one is None and runtime != NO_RUNTIME:
+            waiting.append(Waiting(label, name, key, runtime))
+    return found, tuple(waiting)
 
 
 def known_states(home: Home | None, trial_ids: Collection[str]) -> dict[str, str]:
@@ -95,8 +134,3 @@ def _built(campaign: CampaignSpec, recipes: Mapping[BundleKey, Recipe],
 
 def _wanted(spec: DeviceSpec, known: Mapping[str, Facts], engine: str, ask: Ask) -> bool:
     return ask == "all" or (ask == "unseen" and runtime_of(known.get(spec.name), engine) in (None, NO_RUNTIME))
-
-
-def _bundle_keys(campaign: CampaignSpec) -> list[BundleKey]:
-    matrix = campaign.matrix
-    return [(task, model, seed) for task in matrix.task for model in matrix.model for seed in matrix.training_seed]

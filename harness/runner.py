@@ -31,6 +31,7 @@ from harness.home import Home
 from harness.leases import Windows
 from harness.peers import Peers
 from harness.preflight import limits
+from harness.preparation import learned_path
 from harness.seams import Report, TrialResult
 from workloads.bundle import BundleFolder, open_bundle
 
@@ -74,7 +75,7 @@ class Runner:
         self._sessions: dict[str, _Session] = {}
         self._costs = dict(bench.costs)
         self._bundles: dict[str, BundleFolder] = {}
-        self._plugins = _plugin_files(bench.plugin_dirs)
+        self._plugins = plugin_files(bench.plugin_dirs)
 
     def run_trial(self, trial: Trial, attempt: int, report: Report) -> TrialResult:
         """One attempt. Returns the `done` result; raises EdgefleetError with `journal` set when one was collected."""
@@ -103,6 +104,11 @@ class Runner:
             error.journal = journal_gz
             raise error
         return TrialResult(trial.id, trial.device, attempt, "done", True, journal=journal_gz, at_s=time.time())
+
+    def profiled(self, trial: Trial) -> tuple[Cost, ...]:
+        """Idle costs of the trial's branches on its device, measured now if need be: what preparations start from."""
+        session, _ = self._session(self._bench.fleet.devices[trial.device], trial)
+        return self._cost(session, trial, self._push(session, trial).bundle)[0]
 
     def stored(self, device: str, trial_id: str, attempt: int) -> None:
         """The driver has this journal in its store: the device need not keep it."""
@@ -142,6 +148,9 @@ class Runner:
             with self._peers.pushing(trial.device):
                 session.device.push({**folder.files, **{digest: path for _, (digest, path) in self._plugins.items()}})
             session.pushed.add(trial.bundle)
+        if trial.learned is not None and trial.learned not in session.pushed:
+            session.device.push({trial.learned: learned_path(self._home.path, trial.learned)})
+            session.pushed.add(trial.learned)
         return folder
 
     def _cost(self, session: _Session, trial: Trial, bundle: BranchBundle) -> tuple[tuple[Cost, ...], tuple[Cost, ...]]:
@@ -161,13 +170,19 @@ class Runner:
     def _order(self, trial: Trial, attempt: int, bundle: BranchBundle, costs: tuple[Cost, ...],
                session: _Session) -> Order:
         spec = session.device.spec
-        full_ms = full_latency_ms(bundle, costs)
+        full_ms = full_latency_ms(bundle, self._reference(trial, bundle) or costs)
         return Order(
             trial=trial, attempt=attempt, token=self._bench.tokens[trial.device],
             period_ms=period_ms(trial.arrival, full_ms), deadline_ms=deadline_ms(trial.deadline, full_ms), costs=costs,
             preflight=limits(self._bench.preflight, session.facts), provenance=provenance_of(trial, spec.provenance),
             power_model=spec.power_model, plugins={name: digest for name, (digest, _) in self._plugins.items()},
             extra={"replay": dict(spec.simulate)} if spec.simulate else {})
+
+    def _reference(self, trial: Trial, bundle: BranchBundle) -> tuple[Cost, ...]:
+        """Costs of the bundle that this one was derived from: rates and deadlines are those of all rows of a cell."""
+        parent = bundle.training.get("parent")
+        return next((costs for (device, of, _, _), costs in self._costs.items()
+                     if (device, of) == (trial.device, parent)), ())
 
     def _wait(self, device: Device, trial: Trial, attempt: int) -> tuple[str, bytes]:
         """Silent until the trial ends. A channel that dies is no failed trial: it is asked again when it is due."""
@@ -232,7 +247,7 @@ def _lines(journal_gz: bytes) -> list[bytes]:
     return gzip.decompress(journal_gz).splitlines() if journal_gz else []
 
 
-def _plugin_files(plugin_dirs: tuple[str, ...]) -> dict[str, tuple[str, Path]]:
+def plugin_files(plugin_dirs: tuple[str, ...]) -> dict[str, tuple[str, Path]]:
     """"adapters/mine" -> (sha256, file) of the user's plug-ins that run on a device."""
     found: dict[str, tuple[str, Path]] = {}
     for directory in plugin_dirs:

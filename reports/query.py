@@ -63,6 +63,18 @@ class Query:
         return {row.id: row for row in sorted(rows, key=lambda row: (row.task, row.model, row.seed, row.id))}
 
     @functools.cached_property
+    def all_bundles(self) -> dict[str, Row]:
+        """Those that the trials run, and those that these were derived from."""
+        parents = {bundle.training.get("parent") for bundle in self.bundles.values()} - {None}
+        return {**{row.id: row for row in self._rows("bundle", id=parents)}, **self.bundles}
+
+    @functools.cached_property
+    def preparations(self) -> dict[tuple[str, str, str], Row]:
+        """By label, device and the bundle that it started from."""
+        return {(row.label, row.device, row.bundle): row
+                for row in self._rows("preparation", campaign=self.campaign.name)}
+
+    @functools.cached_property
     def branches(self) -> dict[str, list[Row]]:
         """Of each bundle, the most costly (MACs) first."""
         return {bundle: sorted(self._rows("branch", bundle=bundle), key=lambda row: (-row.macs, row.id))

@@ -7,6 +7,7 @@ import typer
 from harness.cli import _output
 
 if TYPE_CHECKING:
+    from db.store import Store
     from harness.driver import Ended
     from harness.home import Home
     from harness.resolve import Resolved
@@ -42,6 +43,9 @@ def run(
     retry = ("failed", "skipped") if retry_failed else ()
     with Store.open(home.results) as store:
         record_plan(resolved, store)
+        if resolved.waiting:
+            resolved = _prepared(resolved, fleet, home, store)
+            record_plan(resolved, store)
         todo = missing(resolved, store, retry)
         with Progress(todo, resolved.fleet, resolved.campaign.preflight.cooldown_s) as progress:
             ended = run_missing(resolved, home, store, scheduler, progress.show, retry, ray_address)
@@ -61,6 +65,18 @@ def _resolved(campaign: Path, fleet: Path | None, home: "Home") -> "Resolved":
     for device, reason in resolved.silent.items():
         _output.words(f"no answer: {device}: {reason}")
     return resolved
+
+
+def _prepared(resolved: "Resolved", fleet: Path | None, home: "Home", store: "Store") -> "Resolved":
+    """The plan again, with everything prepared that depends on a device."""
+    from harness.cli.build import progress
+    from harness.prepare import prepare_missing
+    from harness.resolve import resolve
+
+    for made in prepare_missing(resolved, home, store, progress):
+        for line in made.log:
+            _output.words(f"{made.label} on {made.device}: {line}")
+    return resolve(resolved.campaign_path, fleet, home, ask="never")
 
 
 def _told(ended: "Ended", resolved: "Resolved", campaign: Path) -> int:

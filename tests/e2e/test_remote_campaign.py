@@ -37,6 +37,8 @@ deadline = { ms = 50 }
 arrival = { kind = "periodic", rate = { hz = 60 } }
 [training]
 epochs = 1
+[tuning]
+training_trials = 2
 """
 FLEET = "[devices.host]\n[devices.edge]\n"
 
@@ -52,7 +54,7 @@ def test_rows_show_peers_remote_inferences_and_shared_costs(tmp_path, tiny_home,
     done = edgefleet("run", write(tmp_path, tiny_model), "--scheduler", "inline", home=tiny_home)
     assert done.returncode == 0, done.stderr
     rows = query(tiny_home, "select label, id, state, engine, runtime, definition, deadline_ms, provenance, settings "
-                            "from trial")
+                            "from trial where campaign not like '%/learning'")
     trials = {row[0]: row for row in rows}
     assert {row[2] for row in trials.values()} == {"done"} and len(trials) == 3
     exact = trials["autoscale-exact"]
@@ -65,19 +67,22 @@ def test_rows_show_peers_remote_inferences_and_shared_costs(tmp_path, tiny_home,
     assert json.loads(exact[8])["peers"] == ["edge"] and "link" not in json.loads(exact[8])
     for label in ("autoscale-exact", "autoscale-branches"):
         asked = query(tiny_home, "select json_extract(body, '$.peer'), json_extract(body, '$.status'), count(*) "
-                                 "from event where kind = 'remote' and trial = ? group by 1, 2", trials[label][1])
+                                 "from event where kind = 'remote' and trial in (select id from trial where label = ?) "
+                                 "group by 1, 2", f"{label} (training)")
         assert [row[:2] for row in asked] == [("edge", "ok")] and asked[0][2] >= 5, asked
-    targets = query(tiny_home, "select distinct json_extract(knobs, '$.target') from decision where trial = ?",
-                    exact[1])
+    of_chain = "trial in (select id from trial where label = 'autoscale-exact (training)')"
+    targets = query(tiny_home, f"select distinct json_extract(knobs, '$.target') from decision where {of_chain}")
     assert {row[0] for row in targets} == {"local", "edge"}
-    link = query(tiny_home, "select distinct source, provenance from measurement where metric = 'rtt_ms' and trial = ?",
-                 exact[1])
+    link = query(tiny_home, "select distinct source, provenance from measurement where metric = 'rtt_ms' "
+                 f"and {of_chain}")
     assert link == [("emulated: link to edge", "emulated")]
     assert query(tiny_home, "select distinct engine, runtime from cost where device = 'host'") == [
         ("onnxruntime_cpu", trials["fixed-full"][4])], "one profile serves all methods of a cell"
-    learned = query(tiny_home, "select json_extract(body, '$.learned') from event where kind = 'done' and trial = ?",
-                    exact[1])[0][0]
-    assert json.loads((tiny_home / "devices/host/store" / learned).read_text())["actions"][0] == "full|1|local"
+    assert json.loads(exact[8])["learn"] is False
+    learned = json.loads((tiny_home / "learned" / definition["learned"]).read_text())
+    assert learned["actions"][0] == "full|1|local" and learned["states"]
+    chain = query(tiny_home, "select label, state, count(*) from trial where campaign like '%/learning' group by 1, 2")
+    assert chain == [("autoscale-branches (training)", "done", 2), ("autoscale-exact (training)", "done", 2)]
     assert_nothing_listens(tiny_home)
 
 

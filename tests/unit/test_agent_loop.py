@@ -1,4 +1,6 @@
 """The loop on a virtual clock: whole trials through the same code as on a device, with stated costs."""
+import base64
+import hashlib
 import json
 import os
 from typing import Any
@@ -169,10 +171,18 @@ class Mine(Adapter):
 """
 
 
-def test_learned_bytes_are_kept_in_the_store(home: str) -> None:
+def test_learned_bytes_leave_with_the_journal_and_stay_nowhere_else(home: str) -> None:
     lines = play(home, method="mine", settings={}, plugins={"adapters/mine": ADAPTER % "Decision('exit')"})
-    with open(os.path.join(home, "store", lines[-1]["learned"]), "rb") as file:
-        assert file.read() == b"knows"
+    left, = kinds(lines, "learned", "cool")
+    assert base64.b64decode(left["base64"]) == b"knows"
+    assert left["sha256"] == lines[-1]["learned"] == hashlib.sha256(b"knows").hexdigest()
+    assert not os.path.exists(os.path.join(home, "store", left["sha256"]))
+
+
+def test_more_than_an_artifact_may_hold_is_the_users(home: str) -> None:
+    text = (ADAPTER % "Decision('exit')").replace("b'knows'", "b'x' * 2000000")
+    lines = play(home, "user", method="mine", settings={}, plugins={"adapters/mine": text})
+    assert "2000000 bytes" in lines[-1]["message"]
 
 
 @pytest.mark.parametrize("expression, words", [

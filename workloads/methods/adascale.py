@@ -9,10 +9,14 @@ grow with them), and hands the adapter neutral defaults that a campaign may over
 from typing import Any
 
 from device_agents.wire import Branch, BranchBundle
-from workloads.seams import Method
+from workloads.seams import Method, Range
 
 
 class Adascale(Method):
+    space = {  # noqa: RUF012
+        "rise": Range(0.1, 1.0), "fall": Range(0.02, 0.5), "margin": Range(0.0, 0.4), "up_margin": Range(0.0, 0.4),
+        "patience": Range(1, 30)}
+
     def policy(self, bundle: BranchBundle) -> dict[str, Any]:
         return {"pareto": [branch.id for branch in pareto(bundle.branches)]}
 

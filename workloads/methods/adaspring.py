@@ -10,9 +10,12 @@ search and its Pareto front belong to the device, whose own costs decide.
 from typing import Any
 
 from device_agents.wire import BranchBundle
-from workloads.seams import Method
+from workloads.seams import Method, Range
 
 
 class Adaspring(Method):
+    space = {  # noqa: RUF012
+        "smoothing": Range(0.05, 1.0), "margin": Range(0.0, 0.4), "up_margin": Range(0.0, 0.4), "hold": Range(1, 30)}
+
     def policy(self, bundle: BranchBundle) -> dict[str, Any]:
         return {"branches": [branch.id for branch in bundle.branches]}

@@ -6,9 +6,11 @@ Deviations: none. Offline there is nothing to derive: what it knows of a branch,
 from typing import Any
 
 from device_agents.wire import BranchBundle
-from workloads.seams import Method
+from workloads.seams import Method, Range
 
 
 class Greedy(Method):
+    space = {"patience": Range(1, 60), "headroom": Range(0.0, 0.5)}  # noqa: RUF012
+
     def policy(self, bundle: BranchBundle) -> dict[str, Any]:  # noqa: ARG002
         return {}

@@ -16,7 +16,7 @@ CHANNELS = (16, 32, 64)
 
 
 class Resnet20(Model):
-    training = {"epochs": 40, "batch": 64, "lr": 0.1, "sampled": 2}  # noqa: RUF012
+    training = {"epochs": 24, "batch": 128, "lr": 0.15, "sampled": 2, "half_epochs": 13}  # noqa: RUF012
     slots = (2, 3)
 
     def branches(self) -> tuple[BranchSpec, ...]:

@@ -1,0 +1,92 @@
+"""What was prepared for one row of a campaign on one device: tuned settings, derived bundle, learned input, the bill.
+
+Made by prepare.py, kept as one JSON file in the home under the hash of what it follows from, read by resolve.py. What
+it holds enters the trial's id through settings, bundle and learned input, so a result says what it was prepared with.
+"""
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from device_agents.seams import UserError
+from device_agents.wire import canonical_json, sha256_of
+from harness.config import CampaignSpec
+from workloads.bundle import write_file
+from workloads.recipe import load_plugin, plugin_path
+from workloads.seams import Method
+
+PreparationKey = tuple[str, str, str]           # label, device, bundle that it starts from
+
+
+class Preparation(NamedTuple):
+    """`budget`: passes flops search_s finetune_epochs device_s bytes, what is known of them. `tuning`: every draw."""
+
+    label: str
+    adapter: str
+    device: str
+    parent: str                                 # bundle
+    bundle: str                                 # to run: the parent, or one derived from it
+    settings: dict[str, Any]
+    learned: str | None
+    budget: dict[str, float]
+    tuning: tuple[dict[str, Any], ...]
+    log: tuple[str, ...]
+
+
+def method_of(adapter: str, plugin_dirs: Sequence[str]) -> Method | None:
+    """The offline half of that name; None when the method has none. Raises UserError for a file that is no method."""
+    try:
+        plugin_path("methods", adapter, plugin_dirs)
+    except UserError:
+        return None
+    method: Method = load_plugin("methods", adapter, Method, plugin_dirs)()
+    return method
+
+
+def needs_preparation(campaign: CampaignSpec, label: str) -> bool:
+    """Whether trials of this row wait for something that depends on the device."""
+    method = method_of(campaign.method(label).adapter, campaign.plugin_dirs)
+    if method is None:
+        return False
+    return bool(method.per_device or method.training_trials or (campaign.tuning and method.space))
+
+
+def file_of(home: Path, campaign: CampaignSpec, label: str, device: Mapping[str, Any], parent: str,
+            runtime: str) -> Path:
+    """Where it is kept: named by all that it follows from. `device`: its facts in the fleet file."""
+    spec = campaign.method(label)
+    source = sha256(plugin_path("methods", spec.adapter, campaign.plugin_dirs).read_bytes()).hexdigest()
+    digest = sha256_of({
+        "method": spec.model_dump(mode="json", exclude_none=True), "parent": parent, "device": dict(device),
+        "runtime": runtime, "seed": campaign.seed, "source": source, "traces": list(campaign.matrix.trace),
+        "trial": campaign.trial.model_dump(mode="json", exclude_none=True),
+        "tuning": campaign.tuning.model_dump(mode="json", exclude_none=True) if campaign.tuning else None})
+    return home / "prepared" / f"{digest}.json"
+
+
+def read_preparation(path: Path, label: str) -> Preparation | None:
+    """None when it was never made. Raises UserError for a file that cannot be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        value.update(tuning=tuple(value["tuning"]), log=tuple(value["log"]), label=label)
+        return Preparation(**value)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no preparation ({error}); delete it and run again") from None
+
+
+def write_preparation(path: Path, made: Preparation) -> None:
+    write_file(path, (canonical_json(made._asdict()) + "\n").encode("ascii"))
+
+
+def learned_path(home: Path, digest: str) -> Path:
+    """Artifacts that methods learned, by sha256."""
+    return home / "learned" / digest
+
+
+def write_learned(home: Path, content: bytes) -> str:
+    digest = sha256(content).hexdigest()
+    write_file(learned_path(home, digest), content)
+    return digest

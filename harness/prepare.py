@@ -1,0 +1,240 @@
+"""Prepares what depends on a device before its trials can be named: costs, tuning, offline halves, training chains.
+
+Called by cli/run.py between building and running. Every row of the campaign that asks for it gets one Preparation for
+each device and bundle, written whole and reused by content, so a killed run goes on where it stopped; trials of a
+training chain are real trials of their own campaign "NAME/learning". Refuses to look at the evaluation: it is handed
+tuning traces, whose seeds are other ones, and validation data.
+"""
+import base64
+import gzip
+import hashlib
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from db.store import Store
+from device_agents.wire import Cost, LoadTrace, Trial
+from harness.campaign import derive_seed, trial_id, trial_of
+from harness.driver import run_trials
+from harness.errors import AgentFailed
+from harness.fleet import DeviceSpec
+from harness.home import Home
+from harness.leases import lock_devices
+from harness.preparation import Preparation, file_of, method_of, write_learned, write_preparation
+from harness.resolve import Resolved, Waiting
+from harness.runner import PROFILE_ROUNDS, Bench, Runner, deadline_ms, full_latency_ms, period_ms, plugin_files
+from harness.tuning import Twin, best_of, search
+from workloads.bundle import BundleFolder
+from workloads.seams import DeviceCase, Method, Prepared, Progress, Report
+
+MOST_TUNED_ARRIVALS_S = 60.0                    # of virtual time, however slow the device
+
+
+class _Row(NamedTuple):
+    """One preparation in the making."""
+
+    waiting: Waiting
+    device: DeviceSpec
+    parent: BundleFolder
+    method: Method
+    costs: dict[str, Cost]
+    prototype: Trial
+
+
+def prepare_missing(resolved: Resolved, home: Home, store: Store, report: Callable[[str], "Any"]) -> list[Preparation]:
+    """Make and keep every preparation that the plan waits for. `report(name)` is a context that shows progress.
+
+    Raises UserError, EdgefleetError (a device that does not answer, a training trial that failed).
+    """
+    made = []
+    devices = sorted({one.device for one in resolved.waiting})
+    for one in resolved.waiting:
+        with report(f"prepare {one.label} for {one.device}, {one.key[0]}/{one.key[1]} seed {one.key[2]}") as show:
+            row = _opened(resolved, home, store, one, devices)
+            done = _prepare(resolved, home, store, row, show)
+        write_preparation(_file(resolved, home, one), done)
+        made.append(done)
+    return made
+
+
+def _file(resolved: Resolved, home: Home, one: Waiting) -> Path:
+    device = resolved.fleet.devices[one.device]
+    return file_of(home.path, resolved.campaign, one.label, device.model_dump(mode="json", exclude_none=True),
+                   resolved.bundles[one.key].bundle.id, one.runtime)
+
+
+def _opened(resolved: Resolved, home: Home, store: Store, one: Waiting, devices: Sequence[str]) -> _Row:
+    """The row with its device's costs, which are profiled where the store has none."""
+    device, parent = resolved.fleet.devices[one.device], resolved.bundles[one.key]
+    campaign = resolved.campaign
+    trace = _tuning_traces(resolved, 1.0)[0]
+    prototype = trial_of(campaign, device, one.label, parent, one.runtime, trace, 0, 0)
+    engine = campaign.trial.engine              # a method's own engine, remote for one, changes no cost of the branches
+    runtime = resolved.runtimes[one.device, engine]
+    costs = store.costs(one.device, parent.bundle.id, engine, runtime)
+    if not costs:
+        with _runner(resolved, home, devices) as runner:
+            costs = runner.profiled(prototype._replace(engine=engine, runtime=runtime, peers=()))
+        store.save_costs(one.device, parent.bundle.id, engine, runtime, costs)
+    method = method_of(campaign.method(one.label).adapter, campaign.plugin_dirs)
+    assert method is not None, one.label        # or else nothing would wait for it
+    return _Row(one, device, parent, method, {cost.branch: cost for cost in costs}, prototype)
+
+
+def _prepare(resolved: Resolved, home: Home, store: Store, row: _Row, show: Report) -> Preparation:
+    """Offline half, then tuning, then the training chain; each starts from what the one before gave."""
+    campaign, spec = resolved.campaign, resolved.campaign.method(row.waiting.label)
+    offline = Prepared()
+    if row.method.per_device:
+        offline = row.method.prepare(_case(resolved, home, row), show)
+    settings, log = dict(offline.settings), list(offline.log)
+    budget = {"device_s": _profile_s(row.costs), **offline.budget}
+    drawn: tuple[dict[str, Any], ...] = ()
+    if campaign.tuning and row.method.space and row.prototype.peers:
+        log.append("not tuned: the simulated twin has no link to peers; what it learns, it learns in training trials")
+    elif campaign.tuning and row.method.space:
+        began = time.monotonic()
+        space = {name: span for name, span in row.method.space.items() if name not in spec.settings}
+        found = _tune(resolved, home, row, settings, space, show)
+        best = best_of(found)
+        settings.update(best.settings)
+        drawn = tuple(draw._asdict() for draw in found)
+        budget["search_s"] = budget.get("search_s", 0.0) + time.monotonic() - began
+        log.append(f"tuned on a simulated twin: {len(found)} configurations, on-time accuracy {found[0].score:.2f} % "
+                   f"by default, {best.score:.2f} % with {best.settings or 'the defaults'}")
+    learned = None if offline.learned is None else write_learned(home.path, offline.learned)
+    trials = _chain_length(resolved, row.method)
+    if trials:
+        learned, spent_s = _learn(resolved, home, store, row, settings, learned, trials, show)
+        budget["device_s"] += spent_s
+        settings["learn"] = False               # evaluation starts from what was learned, and changes it no more
+        log.append(f"learned from {trials} training trials, {spent_s:.1f} s on the device")
+    bundle = offline.bundle.bundle.id if offline.bundle else row.parent.bundle.id
+    return Preparation(row.waiting.label, spec.adapter, row.device.name, row.parent.bundle.id, bundle, settings,
+                       learned, {name: round(value, 3) for name, value in budget.items()}, drawn, tuple(log))
+
+
+def _case(resolved: Resolved, home: Home, row: _Row) -> DeviceCase:
+    campaign = resolved.campaign
+    loads = [load for trace in _tuning_traces(resolved, campaign.trial.duration_s) for load in _loads(trace)]
+    full_ms = full_latency_ms(row.parent.bundle, tuple(row.costs.values()))
+    return DeviceCase(home.path, row.parent, row.device.name, row.costs,
+                      deadline_ms(row.prototype.deadline, full_ms), statistics.fmean(loads) if loads else 0.0,
+                      campaign.method(row.waiting.label).settings, derive_seed(campaign.seed, "prepare"),
+                      campaign.plugin_dirs)
+
+
+def _tune(resolved: Resolved, home: Home, row: _Row, settings: Mapping[str, Any], space: Mapping[str, Any],
+          show: Report) -> list[Any]:
+    campaign, bundle, costs = resolved.campaign, row.parent.bundle, tuple(row.costs.values())
+    assert campaign.tuning is not None
+    full_ms = full_latency_ms(bundle, costs)
+    period, deadline = period_ms(row.prototype.arrival, full_ms), deadline_ms(row.prototype.deadline, full_ms)
+    duration_s = min(MOST_TUNED_ARRIVALS_S, campaign.tuning.arrivals * (period or full_ms or 1.0) / 1e3)
+    traces = _tuning_traces(resolved, duration_s)
+    files = {digest: path for _, (digest, path) in plugin_files(campaign.plugin_dirs).items()}
+    plugins = {name: digest for name, (digest, _) in plugin_files(campaign.plugin_dirs).items()}
+    twin, done = Twin(home, row.device, row.parent, row.costs), 0
+
+    def score(drawn: dict[str, Any]) -> float:
+        nonlocal done
+        trial = row.prototype._replace(
+            settings={**row.prototype.settings, **settings, **drawn}, duration_s=duration_s, warmup_s=0.0,
+            sample_hz=max(campaign.trial.sample_hz, 50.0 / duration_s),
+            seed=derive_seed(campaign.seed, "tuning/trial"))
+        value = twin.score(trial, traces, period, deadline, plugins, files)
+        done += 1
+        show(Progress("tune", done, campaign.tuning.configurations if campaign.tuning else 0, 0.0, None))
+        return value
+
+    try:
+        return search(space, campaign.tuning.configurations,
+                      derive_seed(campaign.seed, f"tuning/{row.waiting.label}"), score)
+    finally:
+        twin.close()
+
+
+def _learn(resolved: Resolved, home: Home, store: Store, row: _Row, settings: Mapping[str, Any], learned: str | None,
+           count: int, show: Report) -> tuple[str | None, float]:
+    """The chain: each trial starts from what the one before learned. (artifact, seconds on the device)."""
+    campaign = resolved.campaign
+    chain = f"{campaign.name}/learning"
+    store.save_campaign(chain, campaign.model_dump(mode="json", exclude_none=True), {})
+    spent_s = 0.0
+    for number in range(count):
+        seed = derive_seed(campaign.seed, f"learning/{number}")
+        traces = _tuning_traces(resolved, campaign.trial.duration_s, f"learning/{number}")
+        trial = row.prototype._replace(
+            campaign=chain, label=f"{row.waiting.label} (training)", learned=learned, seed=seed, repeat=number,
+            block=number, trace=traces[number % len(traces)],
+            settings={**row.prototype.settings, **settings, "learn": True})
+        trial = trial._replace(id=trial_id(trial))
+        store.save_bundle(row.parent.bundle)
+        store.add_trials([trial], {row.device.name: row.device.provenance})
+        ended = store.states([trial.id])
+        if ended[trial.id] != "done":           # or else a run that was killed had come so far
+            ended = run_trials([trial], resolved, home, store, "inline", lambda _: None)
+        if ended[trial.id] != "done":
+            found = store.trials(ids=[trial.id])[0]
+            raise AgentFailed(f"{row.device.name}: training trial {number + 1} of {count} for {row.waiting.label} "
+                              f"ended as {found['state']}: {found['reason']}", blame=found["blame"] or "harness")
+        learned = _learned_of(home, store, trial)
+        spent_s += trial.duration_s + trial.warmup_s
+        show(Progress("learn", number + 1, count, 0.0, None))
+    return learned, spent_s
+
+
+def _learned_of(home: Home, store: Store, trial: Trial) -> str:
+    """Take the artifact out of the trial's journal into the home. Raises AgentFailed where it has none."""
+    last = [row for row in store.read("attempt", trial=trial.id) if row["state"] == "done"][-1]
+    for line in gzip.decompress((home.journals / last["journal"]).read_bytes()).splitlines():
+        if b'"learned"' in line and (value := json.loads(line))["kind"] == "learned":
+            content = base64.b64decode(value["base64"])
+            if hashlib.sha256(content).hexdigest() == value["sha256"]:
+                return write_learned(home.path, content)
+    raise AgentFailed(f"{trial.device}: training trial {trial.id} of {trial.method} left nothing learned; does its "
+                      "adapter's learned() return bytes?", blame="user")
+
+
+def _chain_length(resolved: Resolved, method: Method) -> int:
+    tuning = resolved.campaign.tuning
+    asked = tuning.training_trials if tuning else None
+    return 0 if not method.training_trials else asked or method.training_trials
+
+
+def _tuning_traces(resolved: Resolved, duration_s: float, dimension: str = "tuning") -> list[LoadTrace]:
+    """The campaign's traces from seeds that no trial of the evaluation has."""
+    from workloads.trace_file import load_trace
+
+    campaign = resolved.campaign
+    seed = derive_seed(campaign.seed, f"{dimension}/trace")
+    return [load_trace(name, duration_s, seed, campaign.plugin_dirs) for name in campaign.matrix.trace]
+
+
+def _loads(trace: LoadTrace) -> list[float]:
+    """Co-running load of each row, weighted by nothing: rows of a trace are of about one length."""
+    at = trace.columns.index("cpu_pct") if "cpu_pct" in trace.columns else None
+    return [] if at is None else [float(row[at] or 0.0) for row in trace.rows]
+
+
+def _profile_s(costs: Mapping[str, Cost]) -> float:
+    """What profiling took on the device: rounds of every branch, and loading them."""
+    return sum(cost.latency_ms * PROFILE_ROUNDS + (cost.load_ms or 0.0) for cost in costs.values()) / 1e3
+
+
+@contextmanager
+def _runner(resolved: Resolved, home: Home, devices: Sequence[str]) -> Iterator[Runner]:
+    with lock_devices(home.leases, devices) as tokens:
+        bundles = {one.bundle.id: str(one.path) for one in resolved.bundles.values()}
+        runner = Runner(Bench(str(home.path), resolved.fleet, bundles, {}, tokens, resolved.campaign.preflight,
+                              resolved.campaign.plugin_dirs))
+        try:
+            yield runner
+        finally:
+            runner.close()
+
+

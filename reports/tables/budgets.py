@@ -1,0 +1,56 @@
+"""Budgets: what each method had spent before its first measured inference, so that no row is cheaper than it looks.
+
+From table preparation, and for all rows the joint training of the network that they share. A dash is not zero: it was
+not spent, or nobody recorded it, as the note says.
+"""
+from typing import Any
+
+from device_agents.wire import canonical_json
+from reports.query import Query, Row
+from reports.table import Cell, Column, Missing, Table
+
+PLACE = 17
+FOLDED = False
+
+_NAMES = ("task", "model", "training_seed", "device", "method")
+_SPENT = (Column("passes", "own passes", "samples", 0, about="a sample forwards and backwards, beside the joint ones"),
+          Column("flops", "own FLOPs", "", 3), Column("finetune_epochs", "fine-tuned", "epochs", 0),
+          Column("device_s", "on the device", "s", 2, about="profiling and training trials"),
+          Column("search_s", "search", "s", 2, about="tuning and offline search on the controller"))
+NOTHING = Missing("nothing of this kind was spent or recorded for the row")
+
+
+def make(query: Query) -> Table:
+    rows = []
+    for bundle, label, device in dict.fromkeys((_parent(query, trial), trial.label, trial.device)
+                                               for trial in query.trials):
+        first = next(one for one in query.trials
+                     if (_parent(query, one), one.label, one.device) == (bundle, label, device))
+        rows.append(_row(query, first, query.all_bundles[bundle], query.preparations.get((label, device, bundle))))
+    columns = (*(Column(key, key.replace("_", " "), numeric=False) for key in _NAMES),
+               Column("joint_passes", "joint passes", "samples", 0, about="training that all rows of a network share"),
+               *_SPENT, Column("bytes", "on the device", "MB", 2, about="branches that the method may use"),
+               Column("configurations", "tuned over", "", 0, about="configurations drawn; one score for all methods"),
+               Column("chosen", "chosen by it", numeric=False, detail=1))
+    return Table("What each method had spent before its trials", columns, tuple(sorted(rows, key=_order)),
+                 ("All methods of a network share its joint training and its profile. A dash: nothing of this kind was "
+                  "spent or recorded.",), (), ("task", "model", "training_seed", "device"))
+
+
+def _row(query: Query, first: Row, parent: Row, made: Row | None) -> tuple[Cell, ...]:
+    budget: dict[str, Any] = made.budget if made else {}
+    spent = [float(budget[column.key]) if budget.get(column.key) else NOTHING for column in _SPENT]
+    size_b = sum(branch.size_b for branch in query.branches[first.bundle])
+    passes = parent.training.get("passes")
+    chosen = canonical_json(made.settings) if made and made.settings else ""
+    return (parent.task, parent.model, parent.seed, first.device, first.label,
+            NOTHING if passes is None else int(passes), *spent, size_b / 1e6,
+            len(made.tuning) if made and made.tuning else NOTHING, chosen)
+
+
+def _parent(query: Query, trial: Row) -> str:
+    return str(query.bundles[trial.bundle].training.get("parent") or trial.bundle)
+
+
+def _order(row: tuple[Cell, ...]) -> tuple[str, ...]:
+    return tuple(str(value) for value in row[:len(_NAMES)])

@@ -1,0 +1,47 @@
+"""Oracles, budgets and seeds on hand-made rows: what is chosen, what is pooled, what stands there when nothing is."""
+from pathlib import Path
+
+from db.store import Store
+from reports.query import opened
+from reports.table import Missing
+from reports.tables import budgets, oracles, seeds
+from reports.tables.oracles import Bin, least_busy, most_right, play
+from tests.report_database import write_database
+
+
+def test_an_oracle_takes_the_best_recording_of_each_bin() -> None:
+    slow = [Bin("slow", 10, 10, 0, 50.0), Bin("slow", 10, 2, 8, 80.0)]
+    fast = [Bin("fast", 10, 8, 0, 5.0), Bin("fast", 10, 8, 1, 8.0)]
+    found = play([slow, fast], most_right, 1000.0)
+    assert (found.on_time_pct, found.miss_pct, found.busy_pct) == (90.0, 5.0, 5.8)
+    assert found.branches == {"slow": 1, "fast": 1}
+
+
+def test_the_energy_oracle_gives_away_at_most_a_point() -> None:
+    assert least_busy([Bin("a", 1000, 900, 0, 50.0), Bin("b", 1000, 891, 0, 5.0)]).branch == "b"
+    assert least_busy([Bin("a", 1000, 900, 0, 50.0), Bin("b", 1000, 889, 0, 5.0)]).branch == "a"
+    assert least_busy([Bin("a", 0, 0, 0, 0.0), Bin("b", 0, 0, 0, 0.0)]).branch == "a"
+
+
+def test_tables_on_a_campaign_without_preparations(tmp_path: Path) -> None:
+    with opened(write_database(tmp_path, repeats=1, spoil=False)) as query:
+        assert seeds.make(query).rows == ()
+        rows = budgets.make(query).rows
+        assert {row[4] for row in rows} == {"adascale", "fixed-full", "fixed-small"}
+        assert all(isinstance(row[6], Missing) for row in rows)
+        for row in oracles.make(query).rows:
+            assert row[6] in ("oracle: accuracy", "oracle: energy")
+
+
+def test_a_preparation_is_billed(tmp_path: Path) -> None:
+    path = write_database(tmp_path, repeats=1, spoil=False)
+    with Store.open(path) as store:
+        bundle = store.read("bundle")[0]["id"]
+        store.save_preparation("quickstart", "adascale", "board", bundle, "adascale", None, {"margin": 0.2}, None,
+                               {"device_s": 1.5, "search_s": 3.0}, [{"settings": {}, "score": 90.0}] * 20, [])
+    with opened(path) as query:
+        table = budgets.make(query)
+        row = next(row for row in table.rows if row[3:5] == ("board", "adascale"))
+        cells = dict(zip([column.key for column in table.columns], row))
+        assert (cells["device_s"], cells["search_s"], cells["configurations"]) == (1.5, 3.0, 20)
+        assert cells["chosen"] == '{"margin":0.2}'
