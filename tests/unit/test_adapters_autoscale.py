@@ -169,3 +169,10 @@ def test_64_branches_are_decided_on_within_a_millisecond_and_the_table_stays_sma
         last = Outcome(decision, rng.uniform(1, 30), None, True)
     assert statistics.median(took_ms) < 1.0                   # the benchmark says the p99; here a busy machine may test
     assert len(made.learned() or b"") < 400_000
+
+
+def test_more_actions_than_a_table_may_hold_are_refused() -> None:
+    many = tuple(Branch(f"b{n:02d}", "a" * 64, 0.9 - n / 1000, 1000 - n, 100, 400) for n in range(64))
+    with pytest.raises(UserError, match="320 actions, at most 256; fewer branches, threads or peers"):
+        Autoscale().start(view({"actions": "branches", "threads": [1, 2, 4], "peers": ["edge", "hub"]},
+                               branches=many), None)
