@@ -125,10 +125,15 @@ class Taking(Engine):
         self._take(2.0)
         return 3
 
+    def answer(self, branch: str, data: bytes) -> int:
+        return self.infer(branch, 0)
+
 
 def test_an_emulated_device_takes_the_stated_factor_longer() -> None:
     clock = Ticking()
     made = SlowedEngine(Taking(clock), 2.5, clock)
+    begun = clock.now_ns()
+    assert made.answer("b", b"") == 3 and clock.now_ns() - begun == pytest.approx(5e6, rel=0.02)
     begun = clock.now_ns()
     assert made.infer("b", 0) == 3
     inferred = clock.now_ns()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from device_agents.wire import costed_as
+from device_agents.wire import costed_as, link_is_shaped, provenance_of
 from harness.campaign import NOT_DEFINING, Plan, derive_seed, expand, trial_id
 from harness.config import CampaignSpec, load_campaign
 from harness.errors import ConfigError
@@ -225,11 +225,17 @@ def far_trials(folder: Path, text: str) -> list[Any]:
 
 def test_a_method_may_have_an_engine_peers_and_a_link_of_its_own(folder: Path) -> None:
     trial = far_trials(folder, OFFLOADING)[0]
-    assert (trial.engine, trial.peers, trial.link) == ("remote", ("b",), {"rate_mbps": 10.0})
+    assert (trial.engine, trial.peers, trial.link) == ("remote", ("b",), {"rate_mbps": 10.0, "slowdown_x.b": 3.0})
     assert trial.runtime == "remote 1 over paper: paper 1"
     assert costed_as(trial.engine, trial.runtime) == costed_as("paper", "paper 1") == ("paper", "paper 1")
     assert trial.settings == {"peers": ["b"]}, "what is made of the link is not the adapter's to know"
     assert load(folder, OFFLOADING).engines == ["paper", "remote"]
+
+
+def test_an_emulated_peer_makes_another_trial_and_an_emulated_one(folder: Path) -> None:
+    trial = far_trials(folder, OFFLOADING.replace("link = { rate_mbps = 10 }", ""))[0]
+    assert trial.link == {"slowdown_x.b": 3.0} and provenance_of(trial, "measured") == "emulated"
+    assert not link_is_shaped(trial), "the way there is as it is"
 
 
 def test_peers_and_link_are_in_the_id(folder: Path) -> None:
