@@ -8,10 +8,10 @@ PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3.13 python3)
 CAMPAIGN := workloads/campaigns/quickstart.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lab bench report clean
+.PHONY: help setup run test check lab lab-arm64 bench report clean
 
 help:                ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /make \1\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /make \1\t/' | expand -t 16
 
 setup: $(STAMP)      ## make .venv with the exact versions of constraints.txt (done by every other command)
 
@@ -19,7 +19,8 @@ run: setup           ## the quickstart campaign: train, export, push, run, inges
 	@$(BIN)/edgefleet run $(CAMPAIGN); code=$$?; [ $$code -le 1 ] || exit $$code; $(BIN)/edgefleet report && exit $$code
 
 test: setup          ## unit, contract, golden and end-to-end tests; no root, no display, no network
-	$(BIN)/python -m pytest tests/unit tests/contract tests/golden tests/e2e tests/test_architecture.py
+	$(BIN)/python -m pytest -n logical --dist loadfile tests/unit tests/contract tests/golden tests/test_architecture.py
+	$(BIN)/python -m pytest tests/e2e
 
 check: setup         ## style, types, who may import whom, and the agent on Python 3.6 where there is one
 	$(BIN)/ruff check .
@@ -30,6 +31,9 @@ check: setup         ## style, types, who may import whom, and the agent on Pyth
 
 lab: setup           ## the virtual fleet: real sshd and adbd in network namespaces; needs root
 	$(BIN)/python -m pytest -m lab tests/lab || [ $$? -eq 5 ]
+
+lab-arm64: setup     ## a 64-bit ARM Debian under qemu-user behind sshd; needs root, mmdebstrap, qemu-user-static, minutes
+	$(BIN)/python -m pytest -m arm64 tests/lab --timeout 1500 || [ $$? -eq 5 ]
 
 bench: setup         ## the figures of docs/benchmarks.md, measured again on this machine
 	$(BIN)/python tests/benchmarks/record.py

@@ -44,7 +44,12 @@ class Adapter:
 
 
 class Engine:
-    """An inference runtime. One object a trial; the loop times the calls. Must not assume ONNX, numpy or labels."""
+    """An inference runtime. One object a trial; the loop times the calls. Must not assume ONNX, numpy or labels.
+
+    One file for each processor: infer() returns when the answer is in the host's memory, so that its time holds the
+    copies and the waiting, and load() returns when what is compiled for the processor is compiled."""
+
+    processor = "cpu"                           # cpu | gpu | npu; "": stated costs, of what knobs["processor"] says
 
     #: Knobs that belong to no load: they may change from one inference to the next, and adjust() is told them.
     per_call: Tuple[str, ...] = ()

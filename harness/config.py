@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from device_agents import registry
+from device_agents.seams import Engine
 from harness.errors import ConfigError
 from harness.spec_file import Name, Spec, read_toml, validated
 
@@ -22,6 +23,7 @@ Names = Annotated[tuple[Name, ...], Field(strict=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
+PROCESSORS = ("cpu", "gpu", "npu")
 Percent = Annotated[float, Field(ge=0.0, le=100.0)]
 
 
@@ -238,7 +240,23 @@ def load_campaign(path: Path, imported: Iterable[str] = ()) -> CampaignSpec:
         raise ConfigError(f"{path}: plugins = {str(spec.plugins)!r} is no folder "
                           "(it is relative to the campaign file).")
     _check_names(spec, path, imported)
-    return spec
+    return spec.model_copy(update={"trial": _on_its_processor(spec, path)})
+
+
+def _on_its_processor(spec: CampaignSpec, path: Path) -> TrialSpec:
+    """The processor of the engine is a knob of every trial where it is not the CPU, so that results carry it."""
+    trial = spec.trial
+    stated, own = trial.knobs.get("processor"), registry.load(
+        "device_agents.engines", trial.engine, Engine, spec.plugin_dirs).processor
+    if stated is not None and stated not in PROCESSORS:
+        raise ConfigError.unknown("processor", str(stated), PROCESSORS, f"{path} (trial.knobs.processor)")
+    if own not in ("", *PROCESSORS):
+        raise ConfigError(f"{path}: engine {trial.engine!r} says that its processor is {own!r}; in its file, set it to "
+                          f"one of: {', '.join(PROCESSORS)}.")
+    if stated is not None and own not in ("", stated):
+        raise ConfigError(f"{path} (trial.knobs.processor): engine {trial.engine!r} runs on {own}, not on {stated}. "
+                          "Name an engine of that processor: there is one file for each.")
+    return trial if own in ("", "cpu") else trial.model_copy(update={"knobs": {**trial.knobs, "processor": own}})
 
 
 def _check_names(spec: CampaignSpec, path: Path, imported: Iterable[str]) -> None:

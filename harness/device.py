@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, cast
 from device_agents import registry
 from device_agents.wire import Cost, Order, Serving, canonical_json, order_to_json
 from harness.agent_zip import AgentZip, build_agent
+from harness.cable.shell_device import NOT_FOUND
 from harness.errors import (
     AgentFailed,
     ConfigError,
@@ -28,6 +29,7 @@ from harness.seams import Completed, Transport
 QUICK_S = 60.0                                  # deadline of a verb that only looks
 SERVE_S = 120.0                                 # until a peer has imported the runtime and loaded the branches
 PUSH_FLOOR_B_S = 50_000                         # slowest link that a push is given time for
+PROVISIONED = "runtime/current/bin/python3"     # below the agent's home, where `device provision` was here
 
 _BY_EXIT: dict[int, type[EdgefleetError]] = {3: DeviceUnsupported, 4: DeviceNotReady, 2: AgentFailed}
 
@@ -55,13 +57,17 @@ class AgentTransport(Transport, Protocol):
 
 def open_device(spec: DeviceSpec, home: Home) -> "Device":
     """Connects lazily. Raises ConfigError for a transport that cannot be made from the spec."""
+    return Device(spec, open_transport(spec, home), build_agent(home.cache), home.cache)
+
+
+def open_transport(spec: DeviceSpec, home: Home) -> AgentTransport:
+    """The cable alone, for what comes before an agent."""
     module = registry.load_module("harness.transports", spec.transport)
     made = [value for name, value in vars(module).items()
             if isinstance(value, type) and value.__module__ == module.__name__ and name.endswith("Transport")]
     if len(made) != 1:
         raise ConfigError(f"{module.__file__} must hold exactly one class named ...Transport, found {len(made)}")
-    transport = cast(AgentTransport, made[0](spec, home.device(spec.name)))
-    return Device(spec, transport, build_agent(home.cache), home.cache)
+    return cast(AgentTransport, made[0](spec, home.device(spec.name)))
 
 
 class Device:
@@ -76,10 +82,26 @@ class Device:
         """Make sure that this very agent is on the device. A device that already answers with it gets nothing."""
         if self._deployed:
             return
-        if self._transport.run(self._argv("list"), QUICK_S).rc != 0:
+        greeting = self._greet()
+        if greeting.rc in NOT_FOUND:
+            raise DeviceUnsupported(f"{self.spec.name}: there is no {self._transport.python} to start the agent with; "
+                                    f"type: edgefleet device provision {self.spec.name}")
+        if greeting.rc != 0:
             self._transport.push([(self._agent.path, self._remote(self._agent.path.name))], QUICK_S)
             self._call("list", deadline_s=QUICK_S)
         self._deployed = True
+
+    def _greet(self) -> Completed:
+        """The first call, by the provisioned Python where there is one: only the device knows."""
+        stated, self._transport.python = self._transport.python, self._remote(PROVISIONED)
+        try:
+            done = self._transport.run(self._argv("list"), QUICK_S)
+            if done.rc not in NOT_FOUND:
+                return done
+        except DeviceUnsupported:               # how a local device says that there is none
+            pass
+        self._transport.python = stated
+        return self._transport.run(self._argv("list"), QUICK_S)
 
     def probe(self) -> dict[str, Any]:
         """Facts: see the agent's verb `probe`. Leaves nothing on the device but the agent."""

@@ -25,7 +25,7 @@ def examine(spec: DeviceSpec, facts: Mapping[str, Any] | None, silence: str | No
     """Everything that a person should know about a device. `facts` None: it did not answer, `silence` says why."""
     if facts is None:
         return [Finding("error", silence or "no answer", _reach(spec))]
-    return [*_engines(spec, facts), *_sensors(facts), *_energy(spec, facts), *_room(facts),
+    return [*_engines(spec, facts), *_phone(spec), *_sensors(facts), *_energy(spec, facts), *_room(facts),
             *_clock(spec, facts, now_ns)]
 
 
@@ -53,9 +53,17 @@ def _engines(spec: DeviceSpec, facts: Mapping[str, Any]) -> list[Finding]:
     if spec.transport == "simulated" or any(one.get("runtime") for one in answers.values()):
         return []
     reasons = "; ".join(f"{name}: {one.get('reason') or 'no runtime'}" for name, one in answers.items())
-    python = spec.python or "that device's python"
     return [Finding("error", f"no inference runtime ({reasons or 'no engine'})",
-                    f"{python} -m pip install numpy onnxruntime, or point `python` in fleet.toml to one that has them")]
+                    "point `python` in fleet.toml to one that has numpy and onnxruntime, or type: "
+                    f"edgefleet device provision {spec.name}")]
+
+
+def _phone(spec: DeviceSpec) -> list[Finding]:
+    if spec.transport != "adb":
+        return []
+    return [Finding("note", "phone inference unproven: the runtime was tried under emulation and on the virtual lab, "
+                            "and no real phone has run it yet",
+                    "run workloads/campaigns/fleet-smoke.toml on it and report its block (docs/devices.md)")]
 
 
 def _sensors(facts: Mapping[str, Any]) -> list[Finding]:

@@ -104,19 +104,26 @@ class FleetSpec(Spec):
         return {**value, "devices": merged, "groups": {HOST_GROUP: {}, **value.get("groups", {})}}
 
     def select(self, patterns: Iterable[str], where: str = "") -> list[DeviceSpec]:
-        """By name, glob or "tag:x", each once, in the fleet's order. ConfigError for a pattern without match."""
+        """By name, glob or "tag:x", each once, in the fleet's order. ConfigError for a pattern without match.
+
+        "tag:x?" may match none, but something must be selected in the end.
+        """
         wanted: set[str] = set()
+        missed = ""
         for pattern in patterns:
             found = {name for name in self.devices if self.matches(name, pattern)}
-            if not found:
+            if not found and not (pattern.startswith("tag:") and pattern.endswith("?")):
                 raise self._no_match(pattern, where)
+            missed = missed if found else pattern
             wanted |= found
+        if missed and not wanted:
+            raise self._no_match(missed.removesuffix("?"), where)
         return [device for name, device in self.devices.items() if name in wanted]
 
     def matches(self, name: str, pattern: str) -> bool:
         """Whether the device `name` is meant by `pattern`."""
         if pattern.startswith("tag:"):
-            return pattern[4:] in self.devices[name].tags
+            return pattern[4:].removesuffix("?") in self.devices[name].tags
         return fnmatch.fnmatchcase(name, pattern)
 
     def _no_match(self, pattern: str, where: str) -> ConfigError:

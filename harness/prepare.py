@@ -94,8 +94,8 @@ def _prepare(resolved: Resolved, home: Home, store: Store, row: _Row, show: Repo
     settings, log = dict(offline.settings), list(offline.log)
     budget = {"device_s": _profile_s(row.costs), **offline.budget}
     drawn: tuple[dict[str, Any], ...] = ()
-    if campaign.tuning and row.method.space and row.prototype.peers:
-        log.append("not tuned: the simulated twin has no link to peers; what it learns, it learns in training trials")
+    if campaign.tuning and row.method.space and (why := _untunable(row, offline)):
+        log.append(f"not tuned: {why}")
     elif campaign.tuning and row.method.space:
         began = time.monotonic()
         space = {name: span for name, span in row.method.space.items() if name not in spec.settings}
@@ -116,6 +116,16 @@ def _prepare(resolved: Resolved, home: Home, store: Store, row: _Row, show: Repo
     bundle = offline.bundle.bundle.id if offline.bundle else row.parent.bundle.id
     return Preparation(row.waiting.label, spec.adapter, row.device.name, row.parent.bundle.id, bundle, settings,
                        learned, {name: round(value, 3) for name, value in budget.items()}, drawn, tuple(log))
+
+
+def _untunable(row: _Row, offline: Prepared) -> str:
+    """Why a simulated twin cannot say which settings are better; '' when it can."""
+    if row.prototype.peers:
+        return "the simulated twin has no link to peers; what it learns, it learns in training trials"
+    here = {branch.id for branch in row.parent.bundle.branches}
+    if offline.bundle and not here >= {branch.id for branch in offline.bundle.bundle.branches}:
+        return "its choices are made offline, before the network that it runs exists"
+    return ""
 
 
 def _case(resolved: Resolved, home: Home, row: _Row) -> DeviceCase:

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.errors import ConfigError, DeviceUnsupported, EdgefleetError
 from harness.fleet import NO_RUNTIME, DeviceSpec
-from harness.home import Home
+from harness.home import Home, find_home
 
 AT_ONCE = 16                                    # devices that are asked at the same time
 Facts = dict[str, Any]                          # what a probe says, see the agent's probe.py
@@ -44,11 +44,23 @@ def ask_devices(devices: Sequence[DeviceSpec], engines: Sequence[str],
         return {}, {}
     with ExitStack() as stack:
         if home is None:
+            devices = [_with_its_runtime(spec) for spec in devices]
             home = Home(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefleet-"))))
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=min(AT_ONCE, len(devices))))
         answers = list(pool.map(lambda spec: _ask(spec, engines, home), devices))
     facts = {spec.name: answer for spec, answer in zip(devices, answers) if isinstance(answer, dict)}
     return facts, {spec.name: answer for spec, answer in zip(devices, answers) if isinstance(answer, str)}
+
+
+def _with_its_runtime(spec: DeviceSpec) -> DeviceSpec:
+    """A local device is asked in another folder than its own, so that it must be told of its provisioned Python."""
+    from harness.device import PROVISIONED
+
+    home = find_home(Path.cwd())
+    if spec.transport != "local" or spec.home is not None or home is None:
+        return spec
+    python = Home(home).device(spec.name) / PROVISIONED
+    return spec.model_copy(update={"python": str(python)}) if python.exists() else spec
 
 
 def _ask(spec: DeviceSpec, engines: Sequence[str], home: Home) -> Facts | str:

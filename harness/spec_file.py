@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, V
 
 from harness.errors import ConfigError
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-NAME_RULE = "letters, digits, '.', '_' and '-', at most 64, the first a letter or digit: it becomes a file name"
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$"
+NAME_RULE = "letters, digits, '.', '_', '+' and '-', at most 64, the first a letter or digit: it becomes a file name"
 
 
 def _file_name(value: str) -> str:

@@ -1,7 +1,7 @@
 """Bundles on disk: a folder named by the sha256 of its manifest, which names every other file by its sha256.
 
     <id>/manifest.json  <branch>.onnx ...  samples.bin  labels.json      what the id covers
-    <id>/policies/<method>.json  training.json                          beside it: may grow, and differ by run
+    <id>/policies/<method>.json  training.json  searches/<case>.json    beside it: may grow, and differ by run
 
 Written by build.py and import_onnx.py, opened by the harness (no torch here). A folder whose bytes do not fit their
 hashes is refused. Writing is atomic: a temporary folder, renamed.
@@ -22,8 +22,8 @@ from device_agents.wire import Branch, BranchBundle, bundle_from_json, bundle_to
 from workloads.recipe import Recipe
 from workloads.seams import Split
 
-MANIFEST, SAMPLES, LABELS, POLICIES, TRAINING = (
-    "manifest.json", "samples.bin", "labels.json", "policies", "training.json")
+MANIFEST, SAMPLES, LABELS, POLICIES, SEARCHES, TRAINING = (
+    "manifest.json", "samples.bin", "labels.json", "policies", "searches", "training.json")
 
 
 class BundleFolder(NamedTuple):
@@ -115,6 +115,11 @@ def write_policy(folder: BundleFolder, method: str, policy: Mapping[str, Any]) -
     return folder._replace(policies={**folder.policies, method: dict(policy)})
 
 
+def write_search(folder: BundleFolder, case: str, found: Mapping[str, Any]) -> None:
+    """Keep beside a derived bundle how a search for one case led to it; several devices may end at one bundle."""
+    write_file(folder.path / SEARCHES / f"{case}.json", _pretty(found))
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,16 +147,17 @@ def _write_folder(target: Path, files: Mapping[str, bytes]) -> None:
         for name, data in files.items():
             (part / name).write_bytes(data)
         if target.exists():                     # the same content, or a damaged copy of it: this one is whole
-            _keep_policies(target, part)
+            _keep_besides(target, part)
             shutil.rmtree(target)
         part.rename(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _keep_policies(source: Path, target: Path) -> None:
-    if (source / POLICIES).is_dir():
-        shutil.copytree(source / POLICIES, target / POLICIES)
+def _keep_besides(source: Path, target: Path) -> None:
+    for name in (POLICIES, SEARCHES):
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name)
 
 
 def _read_policies(folder: Path) -> dict[str, dict[str, Any]]:

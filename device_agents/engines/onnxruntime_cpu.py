@@ -1,8 +1,9 @@
 """onnxruntime on the CPU: one ONNX file a branch, batch 1. Works with onnxruntime 1.10 (Python 3.6) to 1.31.
 
 Knobs: `threads` (default 1; intra-op, no spinning, sequential execution), so that what is measured is the branch and
-not a thread pool that burns idle cores. numpy and onnxruntime are imported when first needed; a device without them
-is Unsupported, not an error. Samples stay on disk and are mapped; the engine copies none. It refuses unknown knobs.
+not a thread pool that burns idle cores; `processor`, which can only be "cpu". numpy and onnxruntime are imported when
+first needed; a device without them is Unsupported, not an error. Samples stay on disk and are mapped; the engine copies
+none. It refuses unknown knobs.
 """
 import mmap
 import os
@@ -11,7 +12,7 @@ from typing import Any, Callable, Dict
 from device_agents.seams import Engine, Unsupported, UserError
 from device_agents.wire import BranchBundle
 
-_KNOBS = ("threads",)
+_KNOBS = ("threads", "processor")
 
 
 class OnnxruntimeCpu(Engine):
@@ -43,6 +44,8 @@ class OnnxruntimeCpu(Engine):
         unknown = sorted(set(knobs) - set(_KNOBS))
         if unknown:
             raise UserError("engine onnxruntime_cpu has no knob %s; there is: %s" % (unknown[0], ", ".join(_KNOBS)))
+        if knobs.get("processor", self.processor) != self.processor:
+            raise UserError("engine onnxruntime_cpu runs on %s, not on %r" % (self.processor, knobs["processor"]))
         threads = knobs.get("threads", 1)
         if not isinstance(threads, int) or threads < 1:
             raise UserError("knob threads must be a whole number >= 1, is %r" % (threads,))

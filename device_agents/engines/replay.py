@@ -20,6 +20,8 @@ _LEAST_FACTOR = 0.2                             # a jittered latency never gets 
 class Replay(Engine):
     """Needs a clock in the settings; loads nothing."""
 
+    processor = ""                              # of whatever the costs are
+
     @classmethod
     def runtime(cls) -> str:
         return "replay 1"

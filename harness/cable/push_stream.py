@@ -46,7 +46,7 @@ class Stream(NamedTuple):
         moves = "; ".join(f"mv -f {' '.join(f'{number}/{name}' for name in names[number])} {folder}/"
                           for number, folder in enumerate(folders))
         return cls(f"set -e; umask 077; mkdir -p {' '.join(folders)}; "
-                   f"{_room(folders[0], size_b)}"
+                   f"{room(folders[0], size_b)}"
                    f"stage={folders[0]}/push.{tag}.part; mkdir \"$stage\"; cd \"$stage\"; "
                    f"trap 'cd /; rm -rf \"$stage\"' EXIT; tar -xof - || exit {receive.CUT}; "
                    f"[ -e {_LAST} ] || exit {receive.CUT}; {moves}; exit 0", size_b, files, tag)
@@ -59,7 +59,7 @@ class Stream(NamedTuple):
         folder, there = shell.word(posixpath.dirname(target)), shell.word(target)
         part = f"{there}.{tag}.part"
         return cls(f"umask 077; [ -d {folder} ] || mkdir -p {folder} || exit {receive.CANNOT_WRITE}; "
-                   f"{_room(folder, size_b) if size_b > LOOK_FIRST_B else ''}"
+                   f"{room(folder, size_b) if size_b > LOOK_FIRST_B else ''}"
                    f"cat > {part} || {{ rm -f {part}; exit {receive.CANNOT_WRITE}; }}; "
                    f"if [ \"$(wc -c < {part})\" -eq {size_b} ]; then mv -f {part} {there}; "
                    f"else rm -f {part}; exit {receive.CUT}; fi", size_b, files, tag)
@@ -127,7 +127,7 @@ def _checked(files: Files) -> int:
     return size_b
 
 
-def _room(folder: str, size_b: int) -> str:
+def room(folder: str, size_b: int) -> str:
     """A piece of shell that ends it all when there is not enough room; `folder` is quoted."""
     need_kb = size_b // 1024 + 1
     return (f"free=$(df -Pk {folder} | {{ read -r a; read -r a b c free d; echo \"$free\"; }}); "

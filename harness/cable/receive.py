@@ -2,7 +2,7 @@
 
 Sent as `python -c` by a transport, before any agent is there, so: standard library, Python >= 3.6, one file. The
 stream is `files total_bytes tag` and a line feed, then for each file `bytes path`, a line feed and its content, then
-`end`. Exit 0 all there · 28 no room (found before the first byte is written) · 73 a path cannot be written · 74 the
+`end`. Exit 0 all there | 28 no room (found before the first byte is written) | 73 a path cannot be written | 74 the
 stream was cut or stalled. A file that was complete before a cut stays: the next push need not bring it.
 """
 # ruff: noqa: PTH103, PTH104, PTH108, PTH110, PTH111, PTH120, PTH123, ARG001

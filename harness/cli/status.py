@@ -20,6 +20,7 @@ def status(
     campaign: Annotated[str | None, typer.Argument(help="Name of a campaign, or its file; default: all.")] = None,
     fleet: Annotated[Path | None, typer.Option(help="Fleet file, when a campaign file is given.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help=_output.JSON_HELP)] = False,
+    block: Annotated[bool, typer.Option("--block", help="Markdown to paste into an issue, for a name.")] = False,
 ) -> None:
     """Show what is done, failed, skipped and to do, and why.
 
@@ -30,11 +31,15 @@ def status(
       edgefleet status
       edgefleet status quickstart --json | jq '.campaigns[0].states'
       edgefleet status workloads/campaigns/quickstart.toml
+      edgefleet status fleet-smoke --block
     """
     from db.store import Store
 
     home = _output.existing_home()
     with Store.read_only(home.results) as store:
+        if block:
+            typer.echo(_output.clean(_block(store, _names(store, campaign))), nl=False)
+            return
         if campaign is not None and campaign.endswith(".toml"):
             found = [_of_file(Path(campaign), fleet, home, store)]
         else:
@@ -58,6 +63,20 @@ def _names(store: "Store", wanted: str | None) -> list[str]:
     if wanted not in names:
         raise ConfigError.unknown("campaign", wanted, names, str(store.path))
     return [wanted]
+
+
+def _block(store: "Store", names: Sequence[str]) -> str:
+    """Of the campaign that ran last, where none is named."""
+    import importlib.metadata
+
+    from harness.errors import ConfigError
+    from harness.issue_block import issue_block
+
+    if not names:
+        raise ConfigError("no campaign was run yet")
+    trials = store.trials(names[-1])
+    summaries = {trial["id"]: store.read("summary", trial=trial["id"]) for trial in trials if trial["state"] == "done"}
+    return issue_block(names[-1], importlib.metadata.version("edgefleet"), store.devices(), trials, summaries)
 
 
 def _of_file(path: Path, fleet: Path | None, home: "Home", store: "Store") -> dict[str, Any]:

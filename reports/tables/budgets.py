@@ -14,9 +14,11 @@ FOLDED = False
 
 _NAMES = ("task", "model", "training_seed", "device", "method")
 _SPENT = (Column("passes", "own passes", "samples", 0, about="a sample forwards and backwards, beside the joint ones"),
-          Column("flops", "own FLOPs", "", 3), Column("finetune_epochs", "fine-tuned", "epochs", 0),
-          Column("device_s", "on the device", "s", 2, about="profiling and training trials"),
+          Column("flops", "own FLOPs", "G", 1, about="floating-point operations of these passes, in 10^9"),
+          Column("finetune_epochs", "fine-tuned", "epochs", 0),
+          Column("device_s", "device time", "s", 2, about="profiling and training trials"),
           Column("search_s", "search", "s", 2, about="tuning and offline search on the controller"))
+_SCALE = {"flops": 1e9}
 NOTHING = Missing("nothing of this kind was spent or recorded for the row")
 
 
@@ -29,7 +31,7 @@ def make(query: Query) -> Table:
         rows.append(_row(query, first, query.all_bundles[bundle], query.preparations.get((label, device, bundle))))
     columns = (*(Column(key, key.replace("_", " "), numeric=False) for key in _NAMES),
                Column("joint_passes", "joint passes", "samples", 0, about="training that all rows of a network share"),
-               *_SPENT, Column("bytes", "on the device", "MB", 2, about="branches that the method may use"),
+               *_SPENT, Column("bytes", "pushed", "MB", 2, about="branches of the bundle that its trials run"),
                Column("configurations", "tuned over", "", 0, about="configurations drawn; one score for all methods"),
                Column("chosen", "chosen by it", numeric=False, detail=1))
     return Table("What each method had spent before its trials", columns, tuple(sorted(rows, key=_order)),
@@ -39,7 +41,8 @@ def make(query: Query) -> Table:
 
 def _row(query: Query, first: Row, parent: Row, made: Row | None) -> tuple[Cell, ...]:
     budget: dict[str, Any] = made.budget if made else {}
-    spent = [float(budget[column.key]) if budget.get(column.key) else NOTHING for column in _SPENT]
+    spent = [float(budget[column.key]) / _SCALE.get(column.key, 1.0) if budget.get(column.key) else NOTHING
+             for column in _SPENT]
     size_b = sum(branch.size_b for branch in query.branches[first.bundle])
     passes = parent.training.get("passes")
     chosen = canonical_json(made.settings) if made and made.settings else ""

@@ -48,6 +48,9 @@ def _dimensions(query: Query) -> list[str]:
     groups = query.cells
     extra = [key for key in ("task", "model", "training_seed", "engine", "processor")
              if len({_value(query, group[0], key) for group in groups}) > 1]
+    engines = {(group[0].label, group[0].engine) for group in groups}
+    if "engine" in extra and len(engines) == len({label for label, _ in engines}):
+        extra.remove("engine")                  # each method has its own: the label says it all
     keys = ["device", "trace", "provenance", *extra, "method"]
     if len({tuple(_values(query, group, keys)) for group in groups}) < len(groups):
         keys.append("variant")

@@ -16,8 +16,10 @@ NAMES = registry.names("device_agents.adapters", PLUGINS)
 #: what Python 3.6 has and an adapter may want; a device has nothing else
 ALLOWED = {"device_agents", "typing", "math", "random", "collections", "itertools", "functools", "json", "bisect",
            "statistics", "heapq", "operator", "enum", "struct", "array", "copy", "hashlib"}
-BRANCHES = tuple(
-    Branch(f"b{number}", "0" * 64, 0.95 - number / 100, 1000 - 10 * number, 100, 400) for number in range(12))
+#: the last is what the offline half of adadeep adds to a bundle
+NAMES_OF_BRANCHES = (*(f"b{number}" for number in range(11)), "adadeep")
+BRANCHES = tuple(Branch(name, "0" * 64, 0.95 - number / 100, 1000 - 10 * number, 100, 400)
+                 for number, name in enumerate(NAMES_OF_BRANCHES))
 
 
 @pytest.fixture(params=NAMES)

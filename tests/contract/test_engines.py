@@ -83,6 +83,23 @@ def test_knobs_of_the_call_can_be_adjusted_and_an_engine_closes(engine: Any, tmp
     made.close()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_an_engine_names_its_processor_without_its_runtime(name: str) -> None:
+    """The controller asks, and has no GPU. Only an engine of stated costs may leave it to the campaign."""
+    found = registry.load("device_agents.engines", name, Engine, PLUGINS)
+    assert found.processor in ("cpu", "gpu", "npu") or (name, found.processor) == ("replay", "")
+
+
+def test_an_engine_takes_its_own_processor_as_a_knob_and_no_other(engine: Any, tmp_path: Any) -> None:
+    """Results say where they were computed: a GPU's engine gets the knob in every trial."""
+    made, _ = opened(engine, tmp_path)
+    made.load("full", {"processor": engine.processor or "gpu"})
+    assert made.infer("full", 0) == made.infer("full", 0)
+    for other in {"cpu", "gpu", "npu"} - {engine.processor} if engine.processor else ():
+        with pytest.raises(UserError, match=other):
+            made.load("half", {"processor": other})
+
+
 def test_samples_of_another_size_are_refused(tmp_path: Any) -> None:
     pytest.importorskip("onnxruntime")
     engine = registry.load("device_agents.engines", "onnxruntime_cpu", Engine)

@@ -1,6 +1,9 @@
 """One lab for all tests of this folder: two boards and a phone, mended after each test. Skips, with the reason, without
 root; builds adbd once (see lab_kit.CACHE)."""
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +18,16 @@ from tests import lab_kit
 
 BOARD, OTHER_BOARD, PHONE = "lab-nano-a", "lab-orin-a", "lab-phone-a"
 
+BINFMT = Path("/proc/sys/fs/binfmt_misc")
+EMULATOR = "edgefleet-test-aarch64"
+MAGIC = (r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00",
+         r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff")
+
 
 def pytest_collection_modifyitems(items: list[Any]) -> None:
+    """All of this folder is `lab`, but for what takes minutes of emulation and is run on demand."""
     for item in items:
-        if "/lab/" in str(item.path):
+        if "/lab/" in str(item.path) and item.get_closest_marker("arm64") is None:
             item.add_marker(pytest.mark.lab)
 
 
@@ -68,3 +77,22 @@ def transport(name: str, devices: Any, tmp_path: Any) -> Iterator[Any]:
     assert made.run(["true"], 20.0).rc == 0
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def arm_programs_run() -> Iterator[None]:
+    """The kernel starts ARM programs while these tests last."""
+    qemu = shutil.which("qemu-aarch64-static")
+    if qemu is None:
+        pytest.skip("qemu-user-static is not installed")
+    if any(path.name.startswith("qemu-aarch64") for path in BINFMT.glob("*")):
+        yield
+        return
+    mounts = not (BINFMT / "register").exists()
+    if mounts and subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", BINFMT], check=False).returncode:
+        pytest.skip("this kernel has no binfmt_misc")
+    (BINFMT / "register").write_text(f":{EMULATOR}:M::{MAGIC[0]}:{MAGIC[1]}:{qemu}:POF")
+    yield
+    (BINFMT / EMULATOR).write_text("-1")
+    if mounts:
+        subprocess.run(["umount", BINFMT], check=False)

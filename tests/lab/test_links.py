@@ -78,6 +78,7 @@ def test_a_daemon_killed_in_mid_push_is_a_lost_push(lab: Lab, name: str, transpo
         transport.push([(big, f"{HOME}/big")], 60.0)
     thread.join()
     faults.inject(lab, name, "restore")
+    assert answers_again(transport)
     assert "big" not in names_in(transport, HOME)
 
 

@@ -37,13 +37,18 @@ from device_agents.wire import LoadTrace
 def generate(duration_s: float, seed: int) -> LoadTrace:
     return LoadTrace("made", ("t_s", "cpu_pct"), ((0.0, float(seed % 100)), (duration_s / 2, 50.0)))
 '''
+ENGINE = """'An engine of stated costs.'
+from device_agents.seams import Engine
+class Paper(Engine):
+    pass
+"""
 FLEET = FleetSpec(devices={name: DeviceSpec(name=name, slowdown=factor) for name, factor in (("a", 1.0), ("b", 3.0))})
 RUNTIMES = {("a", "paper"): "paper 1", ("b", "paper"): "paper 1"}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name, text in (("adapters/still.py", ""), ("engines/paper.py", ""), ("tasks/toy.py", ""),
+    for name, text in (("adapters/still.py", ""), ("engines/paper.py", ENGINE), ("tasks/toy.py", ""),
                        ("models/net.py", ""), ("traces/flat.csv", "t_s,cpu_pct\n0,20\n"),
                        ("traces/made.py", GENERATOR)):
         path = tmp_path / "plugins" / name

@@ -8,7 +8,8 @@ from device_agents import registry
 from device_agents.wire import BranchBundle
 from harness.campaign import expand
 from harness.config import load_campaign
-from harness.fleet import load_fleet
+from harness.errors import ConfigError
+from harness.fleet import FleetSpec, load_fleet
 from tests.fakes import sample_bundle
 from workloads.bundle import BundleFolder
 from workloads.recipe import load_plugin
@@ -54,3 +55,19 @@ def test_no_campaign_calls_the_selecting_form_of_adaspring_anything_else() -> No
             campaign = load_campaign(path)
             labels = {label for label in campaign.matrix.method if campaign.method(label).adapter == "adaspring"}
             assert labels <= {"adaspring-select"}, path
+
+
+@pytest.mark.parametrize("tags", [("board", "phone"), ("board",), ("phone",)])
+def test_fleet_smoke_takes_whatever_has_the_tags_and_ten_minutes(tags: tuple[str, ...]) -> None:
+    campaign = load_campaign(FOLDER / "fleet-smoke.toml")
+    fleet = FleetSpec.model_validate({"devices": {tag: {"tags": [tag]} for tag in tags} | {"other": {}}})
+    plan = expand(campaign, fleet, {}, {}, campaign.plugin_dirs, "fleet-smoke.toml")
+    assert {one.cell.device for one in plan.unnamed} == set(tags)
+    trials = campaign.repeats * len(campaign.matrix.method) * len(campaign.matrix.trace)
+    assert trials * (campaign.trial.duration_s + campaign.trial.warmup_s) * len(tags) < 600
+
+
+def test_fleet_smoke_refuses_a_fleet_without_either() -> None:
+    campaign = load_campaign(FOLDER / "fleet-smoke.toml")
+    with pytest.raises(ConfigError, match="device tag 'phone'"):
+        expand(campaign, FleetSpec.model_validate({"devices": {"other": {}}}), {}, {}, (), "fleet-smoke.toml")

@@ -30,15 +30,22 @@ adapter = "still"
 branch = "full"
 """
 
+ENGINE = """'An engine of a processor that no controller needs to have.'
+from device_agents.seams import Engine
+class Paper(Engine):
+    processor = "%s"
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with plug-in files whose names the campaign may use; only names matter here."""
+    """A folder with plug-in files whose names the campaign may use; but for the engine only names matter here."""
     for name in ("adapters/still.py", "adapters/mover.py", "engines/paper.py", "tasks/toy.py", "models/net.py",
                  "traces/flat.csv", "traces/made.py"):
         path = tmp_path / "plugins" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+    (tmp_path / "plugins/engines/paper.py").write_text(ENGINE % "gpu")
     return tmp_path
 
 
@@ -46,6 +53,24 @@ def load(folder: Path, text: str) -> CampaignSpec:
     path = folder / "c.toml"
     path.write_text(text)
     return load_campaign(path)
+
+
+def test_results_carry_the_processor_of_their_engine(folder: Path) -> None:
+    """Without a word in the campaign; where it says the same, nothing changes; the default engine adds nothing."""
+    assert load(folder, GOOD).trial.knobs == {"processor": "gpu"}
+    assert load(folder, GOOD + '[trial.knobs]\nprocessor = "gpu"\nthreads = 2\n').trial.knobs == {
+        "processor": "gpu", "threads": 2}
+    assert load(folder, GOOD.replace('"paper"', '"onnxruntime_cpu"')).trial.knobs == {}
+    stated = GOOD.replace('"paper"', '"replay"') + '[trial.knobs]\nprocessor = "npu"\n'
+    assert load(folder, stated).trial.knobs == {"processor": "npu"}
+
+
+@pytest.mark.parametrize(("knob", "own", "words"), [
+    ("cpu", "gpu", "runs on gpu, not on cpu"), ("gpus", "gpu", "unknown processor 'gpus'"), ("gpu", "tpu", "'tpu'")])
+def test_a_wrong_processor_is_refused(folder: Path, knob: str, own: str, words: str) -> None:
+    (folder / "plugins/engines/paper.py").write_text(ENGINE % own)
+    with pytest.raises(ConfigError, match=words):
+        load(folder, GOOD + f'[trial.knobs]\nprocessor = "{knob}"\n')
 
 
 def test_a_good_file(folder: Path) -> None:

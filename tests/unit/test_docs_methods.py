@@ -26,10 +26,11 @@ def test_it_says_what_is_published_what_is_ours_and_the_limits(name: str) -> Non
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_setting_is_told_with_its_default(name: str) -> None:
-    module = registry.load_module("device_agents.adapters", name)
+    online, offline = (registry.load_module(room, name) for room in ("device_agents.adapters", "workloads.methods"))
     rows = {}
     for row in re.findall(r"^\| (`.*?`) \| (.*?) \|", section(name), re.MULTILINE):
         rows.update(zip(re.findall(r"`(\w+)`", row[0]), row[1].split(", ")))
-    for setting, default in getattr(module, "_DEFAULTS", {}).items():
+    for setting, default in {**getattr(offline, "DEFAULTS", {}), **getattr(online, "_DEFAULTS", {})}.items():
         assert setting in rows, f"{setting} of {name} is not documented"
-        assert default is None or float(rows[setting]) == default, setting
+        if default is not None:
+            assert type(default)(rows[setting].strip("`")) == default, setting

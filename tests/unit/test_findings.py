@@ -38,7 +38,7 @@ def test_a_missing_runtime_is_an_error_and_replay_does_not_count_as_one() -> Non
     finding, = examine(HOST, {**GOOD, "engines": lacking}, None, NOW_NS)
     assert finding.level == "error"
     assert "no module named onnxruntime" in finding.text
-    assert "-m pip install numpy onnxruntime" in finding.fix
+    assert finding.fix.endswith("edgefleet device provision host")
     assert levels({**GOOD, "engines": lacking, "energy": {}}, DeviceSpec(name="s", transport="simulated")) == []
 
 
@@ -62,3 +62,8 @@ def test_modelled_joules_are_not_taken_for_measured_ones() -> None:
     finding, = examine(spec, {**GOOD, "energy": {"modelled": {"scope": "modelled", "provenance": "modelled"}}},
                        None, NOW_NS)
     assert "modelled" in finding.text
+
+
+def test_a_phone_says_that_its_inference_is_unproven() -> None:
+    finding, = examine(DeviceSpec(name="p", transport="adb", serial="1"), GOOD, None, NOW_NS)
+    assert (finding.level, "phone inference unproven" in finding.text) == ("note", True)

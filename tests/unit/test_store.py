@@ -80,6 +80,12 @@ def test_the_definition_restores_the_trial(store):
     assert (row["trace"], row["trace_digest"], row["state"]) == ("ramp", trial.trace.digest(), "pending")
 
 
+def test_a_trial_says_on_which_processor_it_ran(store):
+    trials = [sample_trial(), sample_trial(id="f" * 16, engine="tensorrt", knobs={"processor": "gpu"})]
+    store.add_trials(trials, {"host": "measured"})
+    assert {row["id"]: row["processor"] for row in store.trials()} == {trials[0].id: "cpu", "f" * 16: "gpu"}
+
+
 def test_a_trial_shared_by_two_campaigns_runs_once_and_shows_in_both(store):
     store.save_campaign("second", {}, {}, now_s=2.0)
     first = sample_trial()

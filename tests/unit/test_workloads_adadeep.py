@@ -1,0 +1,234 @@
+"""AdaDeep's offline half on a tiny task and model of one's own: what it picks, derives, repeats and leaves alone."""
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from device_agents import registry
+from device_agents.seams import UserError
+from device_agents.wire import Cost
+from workloads.build import build_bundle
+from workloads.bundle import SEARCHES, BundleFolder, open_bundle, write_policy
+from workloads.derive import derive
+from workloads.methods.adadeep import DEFAULTS, ONLINE, Adadeep
+from workloads.recipe import Recipe
+from workloads.seams import DeviceCase, Prepared
+
+torch.set_num_threads(1)                        # tiny networks: a second thread only waits
+
+TASK = '''"""Two classes, a bright top or bottom. Its test split can be sealed: whoever looks at it then, fails."""
+import os
+import numpy as np
+from workloads.seams import Dataset, Split, Task
+
+class Sealed:
+    def __getattribute__(self, name):
+        raise AssertionError("the test split was read: " + name)
+
+    __getitem__ = __iter__ = __len__ = __getattribute__
+
+class Halves(Task):
+    classes = 2
+    shape = (1, 8, 8)
+
+    def checksum(self):
+        return "0" * 64
+
+    def load(self):
+        test = Sealed() if os.environ.get("TEST_SPLIT_SEALED") else made(2, 24)
+        return Dataset(made(0, 96), made(1, 32), test)
+
+def made(seed, count):
+    x = np.random.default_rng(seed).standard_normal((count, 1, 8, 8)).astype(np.float32)
+    y = (np.arange(count) % 2).astype(np.int64)
+    x[y == 0, :, :4] += 3
+    x[y == 1, :, 4:] += 3
+    return Split(x, y)
+'''
+MODEL = '''"""Two stages, the second a slot for two operators, and every kind of branch."""
+from workloads.branches import early_exit, eight_bit, full, narrow, operators
+from workloads.models.operators import chain
+from workloads.seams import Model
+from workloads.supernet import Shape, residual
+
+class Small(Model):
+    training = {"epochs": 6, "batch": 16, "lr": 0.1, "sampled": 1}
+    slots = (1, 2)
+
+    def branches(self):
+        return (full(2), eight_bit(2), early_exit(1), narrow(0.5, 2), operators(2, stage2="fire"),
+                operators(2, stage1="dpconv", stage2="svd"))
+
+    def build(self, shape, classes, specs):
+        look = Shape(4, (4, 8), blocks=(1, 1), strides=((1, 1), (2, 2)), kernel=(3, 3),
+                     operator=lambda name, stage: chain(name, (4, 4 * stage), (stage, stage)))
+        return residual(look, specs, shape[0], classes)
+'''
+#: made up; "full" takes 10 ms
+COSTS_MS = {"full": 10.0, "int8": 9.0, "exit1": 4.0, "width50": 5.0, "fire-s2": 6.0, "dpconv-s1-svd-s2": 3.0}
+QUICK = {"episodes": 60, "finetune_epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BundleFolder, str]:
+    home = tmp_path_factory.mktemp("home")
+    for name, text in (("tasks/halves.py", TASK), ("models/small.py", MODEL)):
+        (home / "plugins" / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / "plugins" / name).write_text(text)
+    plugins = str(home / "plugins")
+    return home, build_bundle(home, Recipe("halves", "small", 3), [], lambda _: None, [plugins]).folder, plugins
+
+
+@pytest.fixture(autouse=True)
+def sealed(built: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TEST_SPLIT_SEALED", "1")
+    yield
+
+
+def case_of(built: tuple[Path, BundleFolder, str], deadline_ms: float | None = 20.0, co_cpu_pct: float = 0.0,
+            energy_mj: Any = None, **settings: Any) -> DeviceCase:
+    home, folder, plugins = built
+    costs = {name: Cost(name, "replay", ms, ms, 1.0, None, (energy_mj or {}).get(name), "profile")
+             for name, ms in COSTS_MS.items()}
+    return DeviceCase(home, folder, "board", costs, deadline_ms, co_cpu_pct, {**QUICK, **settings}, 5, (plugins,))
+
+
+def prepared(*arguments: Any, **settings: Any) -> Prepared:
+    return Adadeep().prepare(case_of(*arguments, **settings), lambda _: None)
+
+
+def pick_of(made: Prepared) -> str:
+    assert made.bundle is not None
+    return str(made.bundle.bundle.training["pick"])
+
+
+def test_the_derived_bundle_shares_full_and_samples_with_its_parent(built: Any) -> None:
+    parent, made = built[1].bundle, prepared(built)
+    assert made.bundle is not None
+    bundle = made.bundle.bundle
+    assert open_bundle(made.bundle.path).bundle == bundle
+    assert [branch.id for branch in bundle.branches] == ["full", "adadeep"]
+    assert bundle.branches[0] == parent.branches[0]
+    assert (bundle.samples, bundle.labels, bundle.count) == (parent.samples, parent.labels, parent.count)
+    assert (bundle.task, bundle.model, bundle.seed) == (parent.task, parent.model, parent.seed)
+    assert bundle.training["parent"] == parent.id != bundle.id
+    assert made.settings == {"branch": "adadeep"}
+
+
+def test_a_tighter_deadline_picks_cheaper_operators(built: Any) -> None:
+    loose, tight = prepared(built, 20.0, energy_weight=0.0), prepared(built, 3.5, energy_weight=0.0)
+    macs = [made.bundle.bundle.branches[1].macs for made in (loose, tight) if made.bundle]
+    assert macs[1] < macs[0]
+    assert pick_of(tight) == "dpconv-s1-svd-s2"
+    assert any("of all 9 combinations" in line for line in tight.log)
+
+
+def test_load_tightens_the_deadline(built: Any) -> None:
+    idle = prepared(built, 6.0, 100.0, energy_weight=0.0)
+    loaded = prepared(built, 6.0, 100.0, energy_weight=0.0, budgets="load")
+    assert any("latency budget 6 ms;" in line for line in idle.log)
+    assert any("latency budget 3 ms = 6 ms / (1 + 100 %);" in line for line in loaded.log)
+    assert pick_of(loaded) == "dpconv-s1-svd-s2"
+
+
+def test_storage_and_energy_budgets_bind(built: Any) -> None:
+    small = prepared(built, None, storage_x=0.3, energy_weight=0.0)
+    assert small.bundle is not None
+    full, adadeep = small.bundle.bundle.branches
+    assert adadeep.params <= 0.35 * full.params             # BatchNorm, which storage leaves out, is among params
+    assert any("latency budget none" in line for line in small.log)
+    joules = dict.fromkeys(COSTS_MS, 50.0)
+    frugal = prepared(built, None, energy_mj={**joules, "fire-s2": 10.0}, energy_x=0.25, energy_weight=0.0)
+    assert pick_of(frugal) == "fire-s2"
+    assert any("energy is profiled" in line for line in frugal.log)
+
+
+def test_what_cannot_be_kept_is_said_and_missed_by_the_least(built: Any) -> None:
+    made = prepared(built, 1.0)
+    assert pick_of(made) == "exit1-dpconv-s1"               # the quickest, by the model of parts
+    assert any("keeps the budgets" in line and "by the least" in line for line in made.log)
+
+
+def test_the_same_case_gives_the_same_bundle_and_keeps_each_search(built: Any) -> None:
+    one, other = prepared(built), prepared(built)
+    assert one.bundle is not None and other.bundle is not None
+    assert one.bundle.bundle == other.bundle.bundle
+    assert one.log == other.log
+    elsewhere = Adadeep().prepare(case_of(built)._replace(device="phone"), lambda _: None)
+    assert elsewhere.bundle is not None and elsewhere.bundle.bundle.id == one.bundle.bundle.id
+    found = [json.loads(path.read_text()) for path in (one.bundle.path / SEARCHES).iterdir()]
+    assert {"board", "phone"} <= {search["device"] for search in found}
+    curve = found[0]["curve"]
+    assert [row[0] for row in curve] == list(range(1, QUICK["episodes"] + 1))
+    assert curve[-1][2] == max(row[1] for row in curve)
+
+
+def test_full_itself_not_tuned_keeps_its_bytes(built: Any) -> None:
+    made = prepared(built, None, energy_weight=0.0, finetune_epochs=0)
+    assert made.bundle is not None and pick_of(made) == "full"     # of equals the first that was seen stays
+    full, adadeep = made.bundle.bundle.branches
+    assert (adadeep.artifact, adadeep.id, adadeep.kind) == (full.artifact, "adadeep", "derived")
+    assert made.budget["finetune_epochs"] == 0 and made.budget["bytes"] == full.size_b
+
+
+def test_the_budget_is_the_whole_one(built: Any) -> None:
+    plain, tuned = prepared(built, finetune_epochs=0), prepared(built, finetune_epochs=2)
+    assert tuned.budget["passes"] == plain.budget["passes"] + 2 * 96
+    assert tuned.budget["flops"] > plain.budget["flops"] > 0
+    assert tuned.budget["search_s"] > 0 and tuned.budget["finetune_epochs"] == 2
+    assert tuned.budget["device_s"] == pytest.approx((36 * sum(COSTS_MS.values()) + 2 * len(COSTS_MS)) / 1000)
+    assert tuned.bundle is not None
+    assert tuned.budget["bytes"] == sum(branch.size_b for branch in tuned.bundle.bundle.branches)
+
+
+def energy_of(made: Prepared) -> float:
+    """Predicted, of the pick."""
+    found = [re.search(r"^picked .* energy ([\d.]+) of full", line) for line in made.log]
+    return next(float(match.group(1)) for match in found if match)
+
+
+def test_own_space_prunes_and_factors(built: Any) -> None:
+    """Where nothing but energy counts."""
+    shared, own = (prepared(built, None, space=space, energy_weight=1.0, episodes=150) for space in ("shared", "own"))
+    assert energy_of(own) < energy_of(shared)
+    assert "+" in pick_of(own) and "+" not in pick_of(shared)
+    assert any("pool already" in line for line in own.log)
+
+
+def test_a_search_without_the_weights_or_costs_says_what_to_do(built: Any) -> None:
+    with pytest.raises(UserError, match="profile it first"):
+        Adadeep().prepare(case_of(built)._replace(costs={}), lambda _: None)
+    with pytest.raises(UserError, match="gone or do not fit"):
+        Adadeep().prepare(case_of(built)._replace(home=built[0] / "elsewhere"), lambda _: None)
+
+
+@pytest.mark.parametrize("settings, words", [
+    ({"budget": "idle"}, "Did you mean 'budgets'"), ({"budgets": "busy"}, "idle, load"), ({"space": 3}, "shared, own"),
+    ({"storage_x": 0}, "storage_x"), ({"episodes": 2.5}, "whole"), ({"energy_weight": True}, "energy_weight")])
+def test_bad_settings_are_named(built: Any, settings: Any, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        prepared(built, **settings)
+
+
+def test_a_name_that_full_has_is_refused(built: Any) -> None:
+    full = built[1].bundle.branches[0]
+    with pytest.raises(UserError, match="may not be called 'full'"):
+        derive(built[0], built[1], [full], {"full": b""}, {}, {})
+
+
+def test_policies_outlive_a_bundle_that_is_written_again(built: Any) -> None:
+    made = prepared(built)
+    assert made.bundle is not None
+    write_policy(made.bundle, "fixed", {"branch": "adadeep"})
+    again = prepared(built)
+    assert again.bundle is not None and again.bundle.policies == {"fixed": {"branch": "adadeep"}}
+
+
+def test_both_halves_know_the_same_settings() -> None:
+    online = registry.load_module("device_agents.adapters", "adadeep")
+    assert set(online._OFFLINE) == set(DEFAULTS) and set(online._DEFAULTS) == set(ONLINE)
+    assert set(Adadeep.space) <= set(DEFAULTS)
