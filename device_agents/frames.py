@@ -17,6 +17,7 @@ MAGIC = b"edgefleet peer 1"
 WORK, ANSWER, PING, PONG, PROBLEM, BYE = b"W", b"A", b"P", b"p", b"E", b"B"
 REQUEST = struct.Struct(">IH")                  # number of the request, number of the branch; the sample follows
 REPLY = struct.Struct(">IiI")                   # number of the request, class, microseconds that serving it took
+LEAST_PROBE_B = 1024                            # a probe's large frame is a sample, and no smaller than this
 FRAME_B = 4 + 16 + 1                            # what a frame has besides its body
 _LENGTH, _NUMBER = struct.Struct(">I"), struct.Struct(">Q")
 _NONCE_B, _TAG_B, _PROOF_B = 16, 16, 32

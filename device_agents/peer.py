@@ -16,9 +16,9 @@ from device_agents.shaper import DOWN, UP, Shaper
 
 PROBE_S = 0.5
 _CONNECT_S = 2.0
-_WEIGHT = 0.3                                   # of a new reading of the link
+_WEIGHT = 0.5                                   # of a new reading of the link
 _SILENT = 2                                     # probes without an answer, running, after which the link is not known
-_LEAST_MS = 0.01                                # no transfer is taken to be quicker
+_LEAST_MS_PER_B = 1e-6                          # no byte is taken to travel quicker: 8 Gbit/s
 _MOST_B = 512                                   # of what a peer says
 
 #: (class, microseconds that the peer took, round trip without them in ms)
@@ -37,11 +37,11 @@ class Peer:
         self.name, self.shaper, self.asked_count, self.unanswered_count = name, shaper, 0, 0
         self._address, self._key, self._call_s, self._note = address, key, call_s, note
         self._numbers = {branch: number for number, branch in enumerate(branches)}
-        self._large = b"\0" * (sample_b + frames.REQUEST.size)
+        self._large = b"\0" * max(frames.LEAST_PROBE_B, sample_b + frames.REQUEST.size)
         self._work: Optional[Channel] = None
         self._probe: Optional[Channel] = None
         self._rtt_ms: Optional[float] = None
-        self._transfer_ms: Optional[float] = None
+        self._ms_per_b: Optional[float] = None
         self._silent = 0
         self._said = ""
         self._stopping = threading.Event()
@@ -70,16 +70,17 @@ class Peer:
             self.unanswered_count += 1
             raise
         trip_ms = (time.monotonic() - begun_s) * 1e3 - served_us / 1e3
-        if self._rtt_ms is not None:
-            self._transfer_ms = _smooth(self._transfer_ms, trip_ms - self._rtt_ms)
+        rtt_ms = self._rtt_ms
+        if rtt_ms is not None and len(body) >= frames.LEAST_PROBE_B:
+            self._ms_per_b = _smooth(self._ms_per_b, (trip_ms - rtt_ms) / len(body))
         return label, served_us, trip_ms
 
     def link(self) -> Dict[str, Optional[float]]:
         """rtt_ms of a small frame, net_mbps that a sample travels with; None: not known now."""
-        rtt_ms, transfer_ms = self._rtt_ms, self._transfer_ms
-        if rtt_ms is None or transfer_ms is None:
+        rtt_ms, ms_per_b = self._rtt_ms, self._ms_per_b
+        if rtt_ms is None or ms_per_b is None:
             return {"rtt_ms": rtt_ms, "net_mbps": None}
-        return {"rtt_ms": rtt_ms, "net_mbps": len(self._large) * 8e-3 / max(_LEAST_MS, transfer_ms)}
+        return {"rtt_ms": rtt_ms, "net_mbps": 8e-3 / max(_LEAST_MS_PER_B, ms_per_b)}
 
     def close(self) -> None:
         """Ends the thread and tells the peer that it is not needed any more."""
@@ -110,14 +111,14 @@ class Peer:
         except Unanswered:                      # lost on the way: the connection is sound
             self._silence()
         except (OSError, Refused) as error:
-            self._rtt_ms = self._transfer_ms = None
+            self._rtt_ms = self._ms_per_b = None
             _close(self._probe)
             self._probe = None
             self._tell("peer %s: %s" % (self.name, error))
         else:
             self._silent = 0
             self._rtt_ms = _smooth(self._rtt_ms, small_ms)
-            self._transfer_ms = _smooth(self._transfer_ms, large_ms - small_ms)
+            self._ms_per_b = _smooth(self._ms_per_b, (large_ms - small_ms) / len(self._large))
             if self._said:
                 self._tell("")
                 self._note("peer %s answers again" % self.name)
@@ -125,7 +126,7 @@ class Peer:
     def _silence(self) -> None:
         self._silent += 1
         if self._silent >= _SILENT:
-            self._rtt_ms = self._transfer_ms = None
+            self._rtt_ms = self._ms_per_b = None
 
     def _tell(self, text: str) -> None:
         """Once for each new trouble."""

@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from device_agents import claim, frames, identity, launch, registry, trial_folder
 from device_agents.clock import BootClock
@@ -84,9 +84,10 @@ class Server:
     """Answers `device_agents.peer` on a listening socket until it is over. `log(text)` = one line for people."""
 
     def __init__(self, engine: Engine, branches: List[str], sample_b: int, key: bytes, listener: socket.socket,
-                 due_s: float, log: Any) -> None:
+                 due_s: float, log: Callable[[str], None], alone_s: float = _ALONE_S) -> None:
         self._engine, self._branches, self._sample_b, self._key = engine, branches, sample_b, key
-        self._listener, self._log, self._due_s = listener, log, time.monotonic() + due_s
+        self._listener, self._log, self._alone_s = listener, log, alone_s
+        self._due_s = time.monotonic() + due_s
         self._over = threading.Event()
         self._turn = threading.Lock()           # one inference at a time
         self._count = threading.Lock()
@@ -113,7 +114,7 @@ class Server:
 
     def _is_alone(self) -> bool:
         since_s = self._alone_since_s
-        return since_s is not None and time.monotonic() - since_s > _ALONE_S
+        return since_s is not None and time.monotonic() - since_s > self._alone_s
 
     def _connection(self, link: socket.socket, address: Any) -> None:
         known = False
@@ -143,7 +144,8 @@ class Server:
 
     def _request(self, channel: Channel) -> bool:
         """One frame and its answer. False when the trial is over."""
-        kind, body = channel.receive(frames.REQUEST.size + self._sample_b, self._due_s, _FRAME_S)
+        most_b = max(frames.LEAST_PROBE_B, frames.REQUEST.size + self._sample_b)
+        kind, body = channel.receive(most_b, self._due_s, _FRAME_S)
         deadline_s = time.monotonic() + _FRAME_S
         if kind == frames.BYE:
             self._over.set()

@@ -15,6 +15,8 @@ PROTOCOL = 1
 
 #: In a runtime, between a wrapping engine and the one it runs: "remote 1 over onnxruntime_cpu: onnxruntime 1.31.1".
 OVER = " over "
+#: In Trial.link, before the name of an emulated peer.
+SLOWDOWN = "slowdown_x."
 
 #: How a number came to be. Two provenances are never averaged.
 PROVENANCES = ("measured", "modelled", "emulated", "simulated", "synthetic")
@@ -132,7 +134,8 @@ class Trial(NamedTuple):
     seed: int
     repeat: int
     block: int                                  # place in the interleaving; not part of the id
-    link: Dict[str, float] = {}                 # noqa: RUF012  shapes it to the peers: rate_mbps delay_ms jitter_ms ...
+    link: Dict[str, float] = {}                 # noqa: RUF012  shapes it to the peers: rate_mbps delay_ms jitter_ms
+    #                                             loss_pct; and SLOWDOWN + a peer's name, the factor of an emulated peer
 
 
 class Order(NamedTuple):
@@ -285,12 +288,13 @@ def costed_as(engine: str, runtime: str) -> Tuple[str, str]:
 def link_is_shaped(trial: Trial) -> bool:
     """Whether the link to the trial's peers is made worse than it is, by Trial.link or by its trace."""
     scripted = {"net_mbps", "net_rtt_ms", "net_loss_pct"} & set(trial.trace.columns)
-    return bool(trial.peers) and bool(trial.link or scripted)
+    return bool(trial.peers) and bool(scripted or any(not key.startswith(SLOWDOWN) for key in trial.link))
 
 
 def provenance_of(trial: Trial, device: str) -> str:
-    """Of what a trial times on a device of provenance `device`: through a shaped link a real run is emulated."""
-    return "emulated" if device == "measured" and link_is_shaped(trial) else device
+    """Of what a trial times on a device of provenance `device`: a shaped link or a slowed peer makes it emulated."""
+    emulated = bool(trial.peers) and (bool(trial.link) or link_is_shaped(trial))
+    return "emulated" if device == "measured" and emulated else device
 
 
 def bundle_to_json(bundle: BranchBundle) -> Dict[str, Any]:

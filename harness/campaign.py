@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from device_agents import registry
-from device_agents.wire import LoadTrace, Trial, sha256_of
+from device_agents.wire import SLOWDOWN, LoadTrace, Trial, sha256_of
 from harness.config import CampaignSpec, ExcludeSpec
 from harness.errors import ConfigError
 from harness.fleet import NO_RUNTIME as NO_RUNTIME
@@ -113,7 +113,7 @@ def expand(campaign: CampaignSpec, fleet: FleetSpec, bundles: Mapping[BundleKey,
             if isinstance(known, str):
                 unnamed.append(Unnamed(cell, repeat, known))
                 continue
-            trial = trial_of(campaign, fleet.devices[cell.device], cell.method, known.folder, known.runtime,
+            trial = trial_of(campaign, fleet, cell.device, cell.method, known.folder, known.runtime,
                              traces[cell.trace], seed, repeat, known.prepared)
             twin = trials.setdefault(trial.id, trial)
             if twin is trial:
@@ -164,17 +164,20 @@ def _known(campaign: CampaignSpec, cell: Cell, bundles: Mapping[BundleKey, "Bund
     return _Known(folder, runtime, prepared.get(key))
 
 
-def trial_of(campaign: CampaignSpec, device: DeviceSpec, label: str, folder: "BundleFolder", runtime: str,
+def trial_of(campaign: CampaignSpec, fleet: FleetSpec, name: str, label: str, folder: "BundleFolder", runtime: str,
              trace: LoadTrace, seed: int, repeat: int, prepared: Preparation | None = None) -> Trial:
     """One trial of a row, with its id. Settings: the policy's, then what was prepared, then the campaign's own."""
-    spec, method = campaign.trial, campaign.method(label)
+    spec, method, device = campaign.trial, campaign.method(label), fleet.devices[name]
+    slow = {f"{SLOWDOWN}{peer}": fleet.devices[peer].slowdown for peer in method.peers
+            if fleet.devices[peer].slowdown != 1.0}
     peers = {"peers": list(method.peers)} if method.peers else {}       # an adapter must know what it may choose
     policy, made = folder.policies.get(method.adapter, {}), prepared.settings if prepared else {}
     trial = Trial(
         id="", campaign=campaign.name, device=device.name, peers=method.peers, task=folder.bundle.task,
         model=folder.bundle.model,
         bundle=prepared.bundle if prepared else folder.bundle.id, method=method.adapter, label=label,
-        settings={**policy, **made, **method.settings, **peers}, link=method.link.model_dump(exclude_none=True),
+        settings={**policy, **made, **method.settings, **peers},
+        link={**method.link.model_dump(exclude_none=True), **slow},
         learned=prepared.learned if prepared else None,
         engine=campaign.engine(label), runtime=runtime, knobs=dict(spec.knobs),
         residency=method.residency or spec.residency,

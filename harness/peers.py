@@ -6,7 +6,6 @@ campaign has not been refused for already; what a peer lacks is DeviceUnsupporte
 """
 import secrets
 import threading
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,7 +26,7 @@ class Peers:
     def __init__(self, fleet: FleetSpec, home: Home, tokens: Mapping[str, int]) -> None:
         self._fleet, self._home, self._tokens = fleet, home, tokens
         self._open: dict[tuple[str, str], tuple[Device, dict[str, Any]]] = {}
-        self._pushing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._pushing = {name: threading.Lock() for name in fleet.devices}
 
     def specs(self, order: Order) -> list[DeviceSpec]:
         return [self._fleet.devices[name] for name in sorted(order.trial.peers)]

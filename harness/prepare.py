@@ -72,7 +72,7 @@ def _opened(resolved: Resolved, home: Home, store: Store, one: Waiting, devices:
     device, parent = resolved.fleet.devices[one.device], resolved.bundles[one.key]
     campaign = resolved.campaign
     trace = _tuning_traces(resolved, 1.0)[0]
-    prototype = trial_of(campaign, device, one.label, parent, one.runtime, trace, 0, 0)
+    prototype = trial_of(campaign, resolved.fleet, one.device, one.label, parent, one.runtime, trace, 0, 0)
     engine = campaign.trial.engine              # a method's own engine, remote for one, changes no cost of the branches
     runtime = resolved.runtimes[one.device, engine]
     costs = store.costs(one.device, parent.bundle.id, engine, runtime)

@@ -40,7 +40,7 @@ _DEFAULTS: Dict[str, Any] = {
     "epsilon": 0.1, "rate": 0.9, "discount": 0.1, "alpha": 0.1, "beta": 0.1,
     "idle_w": 2.0, "core_w": 1.5, "tx_w": 3.5, "rx_w": 3.0,
 }
-_MOST_ACTIONS = 512
+_MOST_ACTIONS = 256                             # in 144 states at the most: a table stays below 1 MiB
 _FORMAT = 1
 _NONE_PCT, _SMALL_PCT, _MEDIUM_PCT = 5.0, 25.0, 75.0
 _REGULAR_MBPS, _WEAK_DBM, _LONG_SHARE = 40.0, -80.0, 0.5

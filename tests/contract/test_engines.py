@@ -62,6 +62,27 @@ def test_two_objects_give_the_same_answers(engine: Any, tmp_path: Any) -> None:
         other.infer("exit", sample) for sample in range(bundle.count)]
 
 
+def test_an_engine_that_serves_others_answers_alike_for_the_same_bytes(engine: Any, tmp_path: Any) -> None:
+    if engine.answer is Engine.answer:
+        pytest.skip("it serves no samples of others")
+    made, bundle = opened(engine, tmp_path)
+    made.load("full", {})
+    with open(str(tmp_path / "H" / "store" / bundle.samples), "rb") as file:
+        data = file.read()
+    size_b = len(data) // bundle.count
+    for sample in range(bundle.count):
+        assert made.answer("full", data[sample * size_b:(sample + 1) * size_b]) == made.infer("full", sample)
+
+
+def test_knobs_of_the_call_can_be_adjusted_and_an_engine_closes(engine: Any, tmp_path: Any) -> None:
+    made, _ = opened(engine, tmp_path)
+    made.load("full", {})
+    if made.per_call:
+        made.adjust({})
+        made.infer("full", 0)
+    made.close()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_engine_names_its_processor_without_its_runtime(name: str) -> None:
     """The controller asks, and has no GPU. Only an engine of stated costs may leave it to the campaign."""
@@ -132,10 +153,15 @@ class Taking(Engine):
         self._take(2.0)
         return 3
 
+    def answer(self, branch: str, data: bytes) -> int:
+        return self.infer(branch, 0)
+
 
 def test_an_emulated_device_takes_the_stated_factor_longer() -> None:
     clock = Ticking()
     made = SlowedEngine(Taking(clock), 2.5, clock)
+    begun = clock.now_ns()
+    assert made.answer("b", b"") == 3 and clock.now_ns() - begun == pytest.approx(5e6, rel=0.02)
     begun = clock.now_ns()
     assert made.infer("b", 0) == 3
     inferred = clock.now_ns()
@@ -143,6 +169,16 @@ def test_an_emulated_device_takes_the_stated_factor_longer() -> None:
     loaded = clock.now_ns()
     assert (inferred - begun) / 1e6 == pytest.approx(5.0, abs=0.1)
     assert (loaded - inferred) / 1e6 == pytest.approx(20.0, abs=0.1)
+
+
+def test_of_an_engine_that_offloads_only_what_runs_here_is_slowed() -> None:
+    clock = Ticking()
+    engine = Taking(clock)
+    engine.local = Taking(clock)
+    assert slowed(engine, "remote", 2.0, clock) is engine
+    begun = clock.now_ns()
+    engine.local.infer("b", 0)
+    assert (clock.now_ns() - begun) / 1e6 == pytest.approx(4.0, abs=0.1)
 
 
 def test_what_is_slowed() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from device_agents import frames
+from device_agents.wire import LoadTrace
 from tests.agent_kit import answer, begun, call, costs_of, eventually, gone, journal_of, make_home, order_for, push
 
 pytest.importorskip("onnxruntime")
@@ -38,7 +39,8 @@ class Bench:
         return push(self.home, order_for(
             self.bundle, method="autoscale", engine="remote", peers=("edge",), extra={"remote": remote},
             settings={"peers": ["edge"], "threads": [1], "epsilon": 1.0, **(settings or {})},
-            costs=costs_of("onnxruntime_cpu"), period_ms=5.0, arrival={"kind": "periodic"}, **trial))
+            costs=costs_of("onnxruntime_cpu"), arrival={"kind": "periodic"},
+            **{"period_ms": 5.0, "warmup_s": 0.0, **trial}))
 
     def run(self, name: str) -> list:
         done = call("run", self.home, name)
@@ -82,20 +84,18 @@ def notes(lines: list) -> list:
 
 def test_a_trial_asks_its_peer_measures_the_link_and_lets_the_peer_go(bench: Bench) -> None:
     bench.serve()
-    lines = bench.run(bench.push(duration_s=1.5, link={"rate_mbps": 10.0, "delay_ms": 4.0}, deadline_ms=100.0))
+    lines = bench.run(bench.push(duration_s=1.5, link={"rate_mbps": 1.0, "delay_ms": 4.0}, deadline_ms=100.0))
     assert lines[-1]["kind"] == "done" and lines[-1]["learned"] is not None
     asked = remote(lines, "ok")
     assert len(asked) > 20 and not remote(lines, "fallback") and not notes(lines)
     assert all(line["peer"] == "edge" and line["trip_ms"] >= 4.0 and line["served_ms"] > 0 for line in asked)
-    served = {line["index"]: line for line in lines if line["kind"] == "inference" and line["phase"] == "window"}
     assert {line["knobs"]["target"] for line in lines if line["kind"] == "decision"} == {"local", "edge"}
     after = [lines[place + 1] for place, line in enumerate(lines) if line in asked]
     assert sum(line["kind"] == "inference" and line["sample"] == one["sample"] and line["latency_ms"] > 4.0
                for one, line in zip(asked, after)) > len(asked) * 0.8, "most are followed by their own line"
-    assert len({line["label"] for line in served.values()}) >= 1
     assert len([line for line in lines if line["kind"] == "load"]) == 3, "a change of target loads nothing"
     values = [line["values"] for line in lines if line["kind"] == "sample" and line["phase"] == "window"]
-    assert values[-1]["rtt_ms"] >= 4.0 and values[-1]["net_mbps"] < 20.0 and values[-1]["asked_net_mbps"] == 10.0
+    assert values[-1]["rtt_ms"] >= 4.0 and 0.3 < values[-1]["net_mbps"] < 4.0 and values[-1]["asked_net_mbps"] == 1.0
     assert lines[0]["sensors"]["rtt_ms"] == "emulated: link to edge"
     assert lines[0]["runtime"].startswith("remote 1 over onnxruntime_cpu: onnxruntime 1.")
     assert any("rtt_ms" in line["context"] for line in lines if line["kind"] == "decision")
@@ -110,6 +110,27 @@ def test_local_and_remote_give_the_same_answers(bench: Bench) -> None:
         if line["kind"] == "inference" and line["label"] is not None:
             answers.setdefault((line["branch"], line["sample"]), set()).add(line["label"])
     assert len(remote(lines, "ok")) > 10 and all(len(labels) == 1 for labels in answers.values())
+
+
+def test_it_offloads_while_the_link_is_good_and_returns_when_the_trace_makes_it_bad(bench: Bench) -> None:
+    """The device is slowed so much that its own work costs more than the way to its peer, until that is long."""
+    bench.serve()
+    trace = LoadTrace("cut", ("t_s", "net_rtt_ms", "net_mbps"), ((0.0, 0.0, 500.0), (3.0, 60.0, 1.0)))
+    lines = bench.run(bench.push(settings={"epsilon": 0.05}, duration_s=6.0, trace=trace, slowdown=60.0,
+                                 deadline_ms=60.0, period_ms=15.0, provenance="emulated"))
+    served = [line for line in lines if line["kind"] == "inference" and line["phase"] == "window"]
+    asked = sorted(line["t_ns"] for line in lines if line["kind"] == "remote")
+    begun_ns = served[0]["due_ns"]
+
+    def share(from_s: float, to_s: float) -> float:
+        def within(t_ns: int) -> bool:
+            return bool(from_s <= (t_ns - begun_ns) / 1e9 < to_s)
+
+        return sum(map(within, asked)) / max(1, sum(within(line["t_ns"] or 0) for line in served))
+
+    assert share(1.5, 3.0) > 0.7 and share(4.5, 6.0) < 0.3, (share(1.5, 3.0), share(4.5, 6.0))
+    values = [line["values"] for line in lines if line["kind"] == "sample" and line["phase"] == "window"]
+    assert values[-1]["rtt_ms"] > 40.0 and values[-1]["asked_rtt_ms"] == 60.0 and values[5]["rtt_ms"] < 20.0
 
 
 def test_a_peer_that_is_killed_costs_some_misses_and_no_more(bench: Bench) -> None:

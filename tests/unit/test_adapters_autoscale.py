@@ -1,7 +1,6 @@
 """AutoScale on hand-written contexts: learns to offload while the link is good and to come back when it is not."""
 import json
 import random
-import statistics
 import time
 from typing import Any
 
@@ -163,9 +162,16 @@ def test_64_branches_are_decided_on_within_a_millisecond_and_the_table_stays_sma
     for _ in range(6000):
         context = Context(0, co_cpu_pct=rng.uniform(0, 100), co_mem_pct=rng.uniform(0, 100), deadline_ms=20.0,
                           net_mbps=rng.uniform(0, 80), rtt_ms=rng.uniform(0, 20))
-        begun_s = time.perf_counter()
+        begun_s = time.process_time()           # of this process: how busy the machine is does not count
         decision = made.decide(context, last)
-        took_ms.append((time.perf_counter() - begun_s) * 1e3)
+        took_ms.append((time.process_time() - begun_s) * 1e3)
         last = Outcome(decision, rng.uniform(1, 30), None, True)
-    assert statistics.median(took_ms) < 1.0                   # the benchmark says the p99; here a busy machine may test
+    assert sorted(took_ms)[int(0.99 * len(took_ms))] < 1.0
     assert len(made.learned() or b"") < 400_000
+
+
+def test_more_actions_than_a_table_may_hold_are_refused() -> None:
+    many = tuple(Branch(f"b{n:02d}", "a" * 64, 0.9 - n / 1000, 1000 - n, 100, 400) for n in range(64))
+    with pytest.raises(UserError, match="320 actions, at most 256; fewer branches, threads or peers"):
+        Autoscale().start(view({"actions": "branches", "threads": [1, 2, 4], "peers": ["edge", "hub"]},
+                               branches=many), None)

@@ -1,6 +1,7 @@
 """What the adapter is told: scripted columns over sensed values, and nothing of the trial's secrets."""
-from device_agents.conditions import Column, Conditions
-from device_agents.wire import AdapterView, Context, LoadTrace, Outcome
+from device_agents.clock import VirtualClock
+from device_agents.conditions import Column, Conditions, Script
+from device_agents.wire import AdapterView, Context, LoadTrace, Outcome, link_is_shaped, provenance_of
 from tests.agent_kit import BRANCHES, make_home, order_for
 
 TRACE = LoadTrace("x", ("t_s", "cpu_pct", "battery_pct", "deadline_ms", "deadline_x", "accuracy_floor"), (
@@ -40,3 +41,22 @@ def test_an_adapter_is_told_no_trace_seed_duration_or_correctness() -> None:
     secrets = {"trace", "seed", "duration_s", "correct", "label", "campaign", "arrival", "sample"}
     for told in (AdapterView, Context, Outcome):
         assert not secrets & set(told._fields), told
+
+
+def test_the_script_of_the_link_runs_in_the_window_only(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    clock, trace = VirtualClock(), LoadTrace("x", ("t_s", "net_mbps"), ((1.0, 50.0), (2.0, None)))
+    script = Script(trace, clock)
+    clock.sleep_until(1500000000)
+    assert script.now("net_mbps") is None
+    script.begin(1000000000)
+    assert script.now("net_mbps") is None
+    clock.sleep_until(2000000000)
+    assert script.now("net_mbps") == 50.0 and script.now("net_rtt_ms") is None
+    clock.sleep_until(3000000000)
+    assert script.now("net_mbps") is None
+    alone = order_for(make_home(str(tmp_path / "h")), trace=trace).trial
+    assert not link_is_shaped(alone) and link_is_shaped(alone._replace(peers=("edge",)))
+    shaped = alone._replace(peers=("edge",), trace=TRACE, link={"rate_mbps": 1.0})
+    assert [provenance_of(shaped, word) for word in ("measured", "emulated", "simulated")] == [
+        "emulated", "emulated", "simulated"]
+    assert provenance_of(shaped._replace(link={}), "measured") == "measured"

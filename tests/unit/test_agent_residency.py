@@ -90,6 +90,26 @@ def test_other_knobs_load_again(tmp_path: Any) -> None:
     assert engine.log[4:] == ["-b", "+b"]
 
 
+class Aiming(Counting):
+    """Has a knob that belongs to no load."""
+
+    per_call = ("target",)
+
+    def adjust(self, knobs: dict) -> None:
+        self.log.append(knobs.get("target", "nowhere"))
+
+
+def test_a_knob_of_the_call_loads_nothing(tmp_path: Any) -> None:
+    clock = VirtualClock()
+    engine = Aiming(clock)
+    made = Residency("one", BUNDLE, engine, clock, Journal(str(tmp_path / "trial.jsonl"), clock))
+    made.start("a", {"threads": 1})
+    for target in ("here", "there"):
+        made.use("a", {"threads": 1, "target": target})
+    made.use("a", {"threads": 2, "target": "there"})
+    assert engine.log == ["nowhere", "+a", "here", "there", "there", "-a", "+a"]
+
+
 def test_an_unknown_branch_is_the_adapters_slip(tmp_path: Any) -> None:
     made, _, _ = residency(tmp_path, "all")
     with pytest.raises(UserError, match=r"'z'.*a, b, c, d"):

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from device_agents.wire import costed_as, link_is_shaped, provenance_of
 from harness.campaign import NOT_DEFINING, Plan, derive_seed, expand, trial_id
 from harness.config import CampaignSpec, load_campaign
 from harness.errors import ConfigError
@@ -118,7 +119,7 @@ def test_the_campaign_name_the_label_and_the_order_are_not_in_the_id(folder: Pat
     {"settings": {"branch": "x"}}, {"learned": "x"}, {"engine": "x"}, {"runtime": "x"}, {"knobs": {"threads": 2}},
     {"residency": "one"}, {"trace": sample_trace("ramp", 3.0)}, {"arrival": {"kind": "closed"}},
     {"deadline": {"ms": 9.0}}, {"late": "serve"}, {"duration_s": 3.0}, {"warmup_s": 0.3}, {"sample_hz": 5.0},
-    {"accuracy_floor": 0.5}, {"slowdown": 2.0}, {"seed": 8}, {"repeat": 1},
+    {"accuracy_floor": 0.5}, {"slowdown": 2.0}, {"seed": 8}, {"repeat": 1}, {"link": {"rate_mbps": 1.0}},
 ], ids=lambda change: next(iter(change)))
 def test_whatever_defines_a_trial_changes_its_id(change: dict[str, Any]) -> None:
     assert trial_id(sample_trial(**change)) != trial_id(sample_trial())
@@ -208,3 +209,64 @@ def test_a_method_with_an_offline_half_needs_its_policy(folder: Path) -> None:
 def test_seeds_of_dimensions_are_independent_and_stable() -> None:
     assert derive_seed(7, "trace") != derive_seed(7, "order") != derive_seed(8, "order")
     assert derive_seed(7, "trace") == derive_seed(7, "trace") < 2**32
+
+
+OFFLOADING = TEXT.replace('["still", "still-half"]', '["still", "far"]') + """
+[methods.far]
+adapter = "still"
+engine = "remote"
+peers = ["b"]
+link = { rate_mbps = 10 }
+"""
+TO_A = """exclude = [{ device = "b", method = "far" }]
+[matrix]"""
+
+
+def far_trials(folder: Path, text: str) -> list[Any]:
+    runtimes = {**RUNTIMES, **{(name, "remote"): "remote 1 over paper: paper 1" for name in "ab"}}
+    plan = expand(load(folder, text.replace("[matrix]", TO_A)), FLEET, bundles(), runtimes, (str(folder / "plugins"),))
+    return [trial for trial in plan.trials if trial.label == "far"]
+
+
+def test_a_method_may_have_an_engine_peers_and_a_link_of_its_own(folder: Path) -> None:
+    trial = far_trials(folder, OFFLOADING)[0]
+    assert (trial.engine, trial.peers, trial.link) == ("remote", ("b",), {"rate_mbps": 10.0, "slowdown_x.b": 3.0})
+    assert trial.runtime == "remote 1 over paper: paper 1"
+    assert costed_as(trial.engine, trial.runtime) == costed_as("paper", "paper 1") == ("paper", "paper 1")
+    assert trial.settings == {"peers": ["b"]}, "what is made of the link is not the adapter's to know"
+    assert load(folder, OFFLOADING).engines == ["paper", "remote"]
+
+
+def test_an_emulated_peer_makes_another_trial_and_an_emulated_one(folder: Path) -> None:
+    trial = far_trials(folder, OFFLOADING.replace("link = { rate_mbps = 10 }", ""))[0]
+    assert trial.link == {"slowdown_x.b": 3.0} and provenance_of(trial, "measured") == "emulated"
+    assert not link_is_shaped(trial), "the way there is as it is"
+
+
+def test_peers_and_link_are_in_the_id(folder: Path) -> None:
+    ids = {far_trials(folder, text)[0].id for text in (
+        OFFLOADING, OFFLOADING.replace("10 }", "11 }"), OFFLOADING.replace("link = { rate_mbps = 10 }", ""),
+        OFFLOADING.replace("link = { rate_mbps = 10 }", "").replace('peers = ["b"]', ""))}
+    assert len(ids) == 4
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ('peers = ["b"]', 'peers = ["c"]', "unknown device 'c'"),
+    ("exclude", "#", "b cannot be its own peer; leave that cell out: exclude = "),
+    ('engine = "remote"', "", "'peers' needs engine = \"remote\"; the engine 'paper' has none"),
+    ('peers = ["b"]', "", "'link' shapes the way to the peers, and there is none"),
+    ("rate_mbps", "rate_mpbs", "unknown key 'methods.far.link.rate_mpbs'. Did you mean 'rate_mbps'?"),
+    ("rate_mbps = 10", "loss_pct = 101", "methods.far.link.loss_pct = 101"),
+    ('engine = "remote"', 'engine = "remot"', "unknown engine 'remot'"),
+])
+def test_what_is_wrong_with_peers_is_told(folder: Path, old: str, new: str, said: str) -> None:
+    text = OFFLOADING.replace("[matrix]", TO_A)
+    with pytest.raises(ConfigError) as caught:
+        expand(load(folder, text.replace(old, new)), FLEET, {}, {}, (str(folder / "plugins"),), "c.toml")
+    assert said in str(caught.value)
+
+
+def test_a_peer_must_be_within_reach(folder: Path) -> None:
+    far_off = FleetSpec(devices={"a": DeviceSpec(name="a"), "b": DeviceSpec(name="b", transport="ssh", host="b")})
+    with pytest.raises(ConfigError, match=r"a \(local, site here\) cannot reach b \(ssh, site here\)"):
+        expand(load(folder, OFFLOADING.replace("[matrix]", TO_A)), far_off, {}, {}, (str(folder / "plugins"),))

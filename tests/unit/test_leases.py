@@ -88,3 +88,22 @@ def test_turns_go_round_instead_of_to_the_one_that_just_ended():
     for thread in threads:
         thread.join(timeout=10)
     assert "".join(order) in ("ababababab", "bababababa")
+
+
+def test_a_trial_with_a_peer_holds_both_devices():
+    windows, order = Windows({}), []
+    ready = threading.Barrier(3)
+
+    def lane(names, hold_s):
+        ready.wait()
+        with windows.measured(*(DeviceSpec(name=name, transport="ssh") for name in names)):
+            order.append(("+", *names))
+            time.sleep(hold_s)
+            order.append(("-", *names))
+
+    threads = [threading.Thread(target=lane, args=(names, 0.05)) for names in (("a", "b"), ("b", "a"), ("b",))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert [mark for mark, *_ in order] == ["+", "-"] * 3, "they share b, so they take turns"

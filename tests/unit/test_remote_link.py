@@ -140,13 +140,13 @@ class Counting(Engine):
 
 
 class Served:
-    def __init__(self, key: bytes = KEY, due_s: float = 30.0) -> None:
+    def __init__(self, due_s: float = 30.0, alone_s: float = 10.0) -> None:
         self.listener = socket.socket()
         self.listener.bind(("127.0.0.1", 0))
         self.listener.listen(4)
         self.address = self.listener.getsockname()
         self.log: list = []
-        self.server = Server(Counting(), ["a", "b"], SAMPLE_B, key, self.listener, due_s, self.log.append)
+        self.server = Server(Counting(), ["a", "b"], SAMPLE_B, KEY, self.listener, due_s, self.log.append, alone_s)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
 
@@ -252,8 +252,8 @@ def test_a_server_ends_at_its_due_time() -> None:
     assert not made.thread.is_alive() and not made.is_open()
 
 
-def test_a_device_that_is_gone_is_not_waited_for(served: Served, monkeypatch: Any) -> None:
-    monkeypatch.setattr("device_agents.serve._ALONE_S", 0.3)
+def test_a_device_that_is_gone_is_not_waited_for() -> None:
+    served = Served(alone_s=0.3)
     link = socket.create_connection(served.address)
     frames.greet(link, KEY, soon_s())
     time.sleep(0.6)
@@ -261,3 +261,22 @@ def test_a_device_that_is_gone_is_not_waited_for(served: Served, monkeypatch: An
     link.close()
     served.thread.join(5.0)
     assert not served.thread.is_alive()
+
+
+def test_at_most_four_connections_and_one_request_of_each_at_a_time(served: Served) -> None:
+    links = [socket.create_connection(served.address) for _ in range(4)]
+    channels = [frames.greet(link, KEY, soon_s()) for link in links]
+    with socket.create_connection(served.address) as fifth:
+        fifth.settimeout(5.0)
+        assert fifth.recv(1) == b"" and "4 connections are open" in served.log[0]
+    body = frames.REQUEST.pack(1, 0) + sample(200)
+    begun_s = time.monotonic()
+    for _ in range(2):                          # the second is read when the first, of 0.4 s, is answered
+        channels[0].send(frames.WORK, body, soon_s())
+    channels[1].send(frames.PING, b"", soon_s())
+    assert channels[1].receive(50, soon_s())[0] == frames.PONG and time.monotonic() - begun_s < 0.35
+    for _ in range(2):
+        assert channels[0].receive(50, soon_s())[0] == frames.ANSWER
+    assert time.monotonic() - begun_s > 0.75
+    for link in links:
+        link.close()
