@@ -49,10 +49,7 @@ _WHEELS_LEFT_OUT = re.compile(
 def archive(cache: Path, say: Callable[[str], None]) -> Path:
     """The .tar.gz; made when the cache lacks it (half a minute, 50 MB of download). Raises ConfigError."""
     onnxruntime, numpy = wheels.pins(PYTHON)
-    recipe = repr((debian.SUITE, PACKAGES, WRAPPER, _SONAMES.pattern, _STDLIB_LEFT_OUT.pattern,
-                   _WHEELS_LEFT_OUT.pattern))
-    version = hashlib.sha256(recipe.encode()).hexdigest()[:8]
-    path = cache / f"aarch64-onnxruntime{onnxruntime}-numpy{numpy}-{version}.tar.gz"
+    path = cache / archive_name()
     if path.is_file():
         return path
     say("making a runtime for 64-bit ARM of Debian's packages and PyPI's wheels, once; it takes half a minute")
@@ -74,6 +71,15 @@ def archive(cache: Path, say: Callable[[str], None]) -> Path:
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return path
+
+
+def archive_name() -> str:
+    """Another recipe is another archive."""
+    onnxruntime, numpy = wheels.pins(PYTHON)
+    recipe = repr((debian.SUITE, PACKAGES, WRAPPER, _SONAMES.pattern, _STDLIB_LEFT_OUT.pattern,
+                   _WHEELS_LEFT_OUT.pattern))
+    version = hashlib.sha256(recipe.encode()).hexdigest()[:8]
+    return f"aarch64-onnxruntime{onnxruntime}-numpy{numpy}-{version}.tar.gz"
 
 
 def contents(packages: Sequence[Path], wheel_files: Sequence[Path]) -> dict[str, tuple[int, bytes]]:

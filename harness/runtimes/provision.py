@@ -51,7 +51,7 @@ def provision(device: str, transport: AgentTransport, cache: Path, say: Callable
     machine = ask(transport, transport.python)
     kind = choose(device, machine)
     say(f"{device}: {machine.machine}, {'Python ' + machine.version if machine.python else 'no usable Python'}: {kind}")
-    kind, files = _fetch(device, kind, machine, cache, say)
+    kind, files = fetch(device, kind, machine, cache, say)
     digests = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in files}
     base = machine.executable if kind == WHEELS else ""
     name = f"{kind}-{hashlib.sha256(' '.join([base, *digests]).encode()).hexdigest()[:12]}"
@@ -67,8 +67,8 @@ def provision(device: str, transport: AgentTransport, cache: Path, say: Callable
     return Provisioned(kind, f"onnxruntime {found['onnxruntime']}, numpy {found['numpy']}", pushed_b)
 
 
-def _fetch(device: str, kind: str, machine: Platform, cache: Path,
-           say: Callable[[str], None]) -> tuple[str, list[Path]]:
+def fetch(device: str, kind: str, machine: Platform, cache: Path,
+          say: Callable[[str], None]) -> tuple[str, list[Path]]:
     """The files, and of what kind they are: a C library or a Python that no wheel fits may still take the bundle."""
     with _FETCHING:
         if kind == WHEELS:

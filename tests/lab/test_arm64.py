@@ -59,6 +59,7 @@ def jail(root_file_system: Path) -> Iterator[Path]:
     subprocess.run(["mount", "--bind", root_file_system, JAIL], check=True)
     for name in SUBSYSTEMS:
         subprocess.run(["mount", "--rbind", f"/{name}", JAIL / name], check=True)
+        subprocess.run(["mount", "--make-rslave", JAIL / name], check=True)     # or what ends here would end there
     yield JAIL
     for name in SUBSYSTEMS:
         subprocess.run(["umount", "--lazy", "--recursive", JAIL / name], check=False)

@@ -15,7 +15,7 @@ from harness.errors import ConfigError, DeviceUnsupported
 from harness.fleet import DeviceSpec
 from harness.runtimes import aarch64_bundle, debian, install, wheels
 from harness.runtimes.machine import Platform, ask
-from harness.runtimes.provision import BUNDLE, WHEELS, choose
+from harness.runtimes.provision import BUNDLE, WHEELS, choose, fetch
 from harness.transports.local import LocalTransport
 
 NANO = Platform("aarch64", (3, 6), "m", 64, (2, 27), "/usr/bin/python3.6")
@@ -68,6 +68,26 @@ def test_a_new_python_gets_the_controller_s_own_versions() -> None:
 def test_what_pip_says_becomes_one_clear_sentence(said: str, error: type[Exception], words: str) -> None:
     found = wheels._meaning(said, ["numpy==1"], "nano")
     assert isinstance(found, error) and words in str(found)
+
+
+@pytest.fixture
+def empty_index(tmp_path: Path, monkeypatch: Any) -> None:
+    """A package index without a package, which needs no network."""
+    (tmp_path / "index").mkdir()
+    for name, text in (("NO_INDEX", "1"), ("FIND_LINKS", str(tmp_path / "index")), ("CONFIG_FILE", "/dev/null"),
+                       ("EXTRA_INDEX_URL", "")):
+        monkeypatch.setenv(f"PIP_{name}", text)
+
+
+def test_where_no_wheel_fits_arm_still_takes_the_bundle(empty_index: None, tmp_path: Path) -> None:
+    archive = tmp_path / aarch64_bundle.archive_name()
+    archive.touch()
+    said: list[str] = []
+    assert fetch("nano", WHEELS, NANO, tmp_path, said.append) == (BUNDLE, [archive])
+    assert "no wheels of onnxruntime==1.10.0" in said[0]
+    with pytest.raises(DeviceUnsupported, match=r"nano: Python 3\.6 on x86_64"):
+        fetch("nano", WHEELS, NANO._replace(machine="x86_64"), tmp_path, said.append)
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_a_real_python_is_asked_and_a_missing_one_is_none(tmp_path: Path) -> None:
