@@ -32,4 +32,7 @@ def test_every_setting_is_told_with_its_default(name: str) -> None:
         rows.update(zip(re.findall(r"`(\w+)`", row[0]), row[1].split(", ")))
     for setting, default in getattr(module, "_DEFAULTS", {}).items():
         assert setting in rows, f"{setting} of {name} is not documented"
-        assert default is None or float(rows[setting]) == default, setting
+        if isinstance(default, str):
+            assert rows[setting] == f"`{default}`", setting
+        else:
+            assert default is None or float(rows[setting]) == default, setting
