@@ -50,8 +50,8 @@ class Residency:
         parts = self._engine.load(branch, knobs)
         load_ms = (self._clock.now_ns() - begun_ns) / 1e6
         loaded[branch] = knobs
-        made_of: Dict[str, Any] = {"parts": parts} if parts else {}
-        self._journal.write("load", branch=branch, load_ms=load_ms, **made_of)
+        told: Dict[str, Any] = {"parts": parts} if parts else {}
+        self._journal.write("load", branch=branch, load_ms=load_ms, **told)
 
     def resident(self) -> List[str]:
         """Loaded branches, the one used longest ago first."""

@@ -4,7 +4,7 @@ Made by prepare.py, kept as one JSON file in the home under the hash of what it 
 it holds enters the trial's id through settings, bundle and learned input, so a result says what it was prepared with.
 """
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from device_agents.seams import UserError
 from device_agents.wire import canonical_json, sha256_of
 from harness.config import CampaignSpec
+from harness.fleet import FleetSpec
 from workloads.bundle import write_file
 from workloads.recipe import load_plugin, plugin_path
 from workloads.seams import Method
@@ -52,13 +53,14 @@ def needs_preparation(campaign: CampaignSpec, label: str) -> bool:
     return bool(method.per_device or method.training_trials or (campaign.tuning and method.space))
 
 
-def file_of(home: Path, campaign: CampaignSpec, label: str, device: Mapping[str, Any], parent: str,
+def file_of(home: Path, campaign: CampaignSpec, label: str, fleet: FleetSpec, device: str, parent: str,
             runtime: str) -> Path:
-    """Where it is kept: named by all that it follows from. `device`: its facts in the fleet file."""
+    """Where it is kept: named by all that it follows from, the facts of the device and its peers among them."""
     spec = campaign.method(label)
+    facts = [fleet.devices[name].model_dump(mode="json", exclude_none=True) for name in (device, *spec.peers)]
     source = sha256(plugin_path("methods", spec.adapter, campaign.plugin_dirs).read_bytes()).hexdigest()
     digest = sha256_of({
-        "method": spec.model_dump(mode="json", exclude_none=True), "parent": parent, "device": dict(device),
+        "method": spec.model_dump(mode="json", exclude_none=True), "parent": parent, "devices": facts,
         "runtime": runtime, "seed": campaign.seed, "source": source, "traces": list(campaign.matrix.trace),
         "trial": campaign.trial.model_dump(mode="json", exclude_none=True),
         "tuning": campaign.tuning.model_dump(mode="json", exclude_none=True) if campaign.tuning else None})

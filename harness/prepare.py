@@ -62,8 +62,7 @@ def prepare_missing(resolved: Resolved, home: Home, store: Store, report: Callab
 
 
 def _file(resolved: Resolved, home: Home, one: Waiting) -> Path:
-    device = resolved.fleet.devices[one.device]
-    return file_of(home.path, resolved.campaign, one.label, device.model_dump(mode="json", exclude_none=True),
+    return file_of(home.path, resolved.campaign, one.label, resolved.fleet, one.device,
                    resolved.bundles[one.key].bundle.id, one.runtime)
 
 

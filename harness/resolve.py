@@ -104,8 +104,8 @@ def _preparations(campaign: CampaignSpec, fleet: FleetSpec, cells: Collection[Ce
         runtime = runtimes.get((name, campaign.engine(label)))
         if label not in needing or key not in bundles or runtime is None or home is None:
             continue
-        device, folder = fleet.devices[name].model_dump(mode="json", exclude_none=True), bundles[key]
-        one = read_preparation(file_of(home.path, campaign, label, device, folder.bundle.id, runtime), label)
+        folder = bundles[key]
+        one = read_preparation(file_of(home.path, campaign, label, fleet, name, folder.bundle.id, runtime), label)
         found[label, name, folder.bundle.id] = one
         if one is None and runtime != NO_RUNTIME:
             waiting.append(Waiting(label, name, key, runtime))

@@ -190,6 +190,10 @@ def test_branches_limits_the_choice() -> None:
     assert Played(branches=["half", "exit"]).run(10) == "half"
 
 
+def test_both_forms_decide_alike() -> None:
+    assert Played(form="evolve").run(10, battery_pct=50.0) == Played(form="select").run(10, battery_pct=50.0)
+
+
 def test_same_input_same_decisions() -> None:
     def play() -> list:
         played, rng = Played(), random.Random(3)
@@ -202,6 +206,7 @@ def test_same_input_same_decisions() -> None:
 
 @pytest.mark.parametrize("settings, words", [
     ({"branches": ["nope"]}, "nope"), ({"margins": 0.1}, "margins"), ({"margin": 2}, "margin"),
+    ({"form": "evolved"}, "form"),
     ({"hold": 0}, "hold"), ({"smoothing": "x"}, "smoothing"), ({"energy_weight_empty": 2.0}, "energy_weight_empty")])
 def test_bad_settings_are_named(settings: Any, words: str) -> None:
     with pytest.raises(UserError, match=words):

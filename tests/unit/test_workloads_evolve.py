@@ -109,15 +109,17 @@ def test_every_derived_branch_is_the_exported_one(tmp_path: Path, built: Any) ->
 def test_what_the_bundle_says_and_costs(tmp_path: Path, built: Any) -> None:
     parent, plugins = built
     made = prepared(tmp_path, parent, plugins, form="evolve")
-    bundle = made.bundle.bundle
+    folder = made.bundle
+    assert folder is not None
+    bundle = folder.bundle
     assert bundle.training["parent"] == parent.bundle.id
     assert bundle.training["form"] == "evolve"
     assert (bundle.samples, bundle.labels, bundle.count) == (
         parent.bundle.samples, parent.bundle.labels, parent.bundle.count)
     assert set(bundle.files) == {WEIGHTS, *(branch.id + RECIPE for branch in bundle.branches)}
-    assert set(bundle.files.values()) < set(made.bundle.files)          # so that they are pushed
-    assert not list(made.bundle.path.glob("*.onnx"))
-    assert made.budget["bytes"] == sum(made.bundle.files[digest].stat().st_size for digest in bundle.files.values())
+    assert set(bundle.files.values()) < set(folder.files)          # so that they are pushed
+    assert not list(folder.path.glob("*.onnx"))
+    assert made.budget["bytes"] == sum(folder.files[digest].stat().st_size for digest in bundle.files.values())
     assert made.budget["search_s"] > 0
     assert made.settings == {"branches": [branch.id for branch in bundle.branches]}
     assert any("leaves out int8" in line for line in made.log)
