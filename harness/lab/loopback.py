@@ -5,7 +5,6 @@ not links, sensors or disks. Only the user who started them can log in.
 """
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import time
@@ -18,6 +17,7 @@ from harness.lab import sshd
 
 ADDRESS = "127.0.0.1"
 START_S = 10.0
+STOP_S = 5.0
 
 
 def start(folder: Path, authorized: Path) -> int:
@@ -40,18 +40,24 @@ def start(folder: Path, authorized: Path) -> int:
 
 
 def stop(folder: Path) -> None:
-    """End the listener and its sessions. A number that another program has by now is left alone."""
-    for pid in _processes(folder):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+    """End the listener and its sessions, and see them gone. A number that another program has by now is left alone."""
+    running = _processes(folder)
+    for process in running:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, alive = psutil.wait_procs(running, timeout=STOP_S)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=STOP_S)
 
 
-def _processes(folder: Path) -> list[int]:
+def _processes(folder: Path) -> list[psutil.Process]:
     try:
         listener = psutil.Process(int((folder / "sshd.pid").read_text()))
         if not any(str(folder) in word for word in listener.cmdline()):
             return []
-        return [listener.pid, *(child.pid for child in listener.children(recursive=True))]
+        return [listener, *listener.children(recursive=True)]
     except (OSError, ValueError, psutil.NoSuchProcess):
         return []
 
