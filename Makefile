@@ -19,8 +19,7 @@ run: setup           ## the quickstart campaign: train, export, push, run, inges
 	@$(BIN)/edgefleet run $(CAMPAIGN); code=$$?; [ $$code -le 1 ] || exit $$code; $(BIN)/edgefleet report && exit $$code
 
 test: setup          ## unit, contract, golden and end-to-end tests; no root, no display, no network
-	$(BIN)/python -m pytest -n logical --dist loadfile tests/unit tests/contract tests/golden tests/test_architecture.py
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest -n logical --dist loadfile tests/unit tests/contract tests/golden tests/e2e tests/test_architecture.py
 
 check: setup         ## style, types, who may import whom, and the agent on Python 3.6 where there is one
 	$(BIN)/ruff check .
