@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,17 @@ KEYS = {"figure", "value", "target", "unit", "command"}
 HEADER = """\
 # Figures, measured
 
-Written by `make bench` from the scripts in `tests/benchmarks/`; do not edit. Ratios compare two things inside one run,
-interleaved, because the speed of a shared machine drifts. Nothing here was measured on a real board.
+Written by `make bench` from the scripts in `tests/benchmarks/`, a section a script; do not edit. Ratios compare two things
+inside one run, interleaved, because the speed of a shared machine drifts; a section says how busy the machine was in the
+minute before it (well below 1 on a quiet one). Nothing here was measured on a real board. One section again:
+`python tests/benchmarks/record.py loop`.
 
-Machine: {machine}. Recorded {date}; load average of the minute before: {load:.1f} (well below 1 on a quiet machine).
+Machine: {machine}.
+"""
+SECTION = """
+## {name}
+
+Recorded {date}, load average {load:.1f}.
 
 | figure | value | target | met | command |
 |---|---:|---|---|---|
@@ -38,25 +46,37 @@ Machine: {machine}. Recorded {date}; load average of the minute before: {load:.1
 def main() -> int:
     scripts = sorted(HERE.glob("bench_*.py"))
     wanted = sys.argv[1:]
-    if wanted:                                  # a few by name, printed but not recorded: the document stays whole
-        scripts = [script for script in scripts if script.stem.removeprefix("bench_") in wanted]
-    load = os.getloadavg()[0]
-    rows = []
+    if wanted:
+        scripts = [script for script in scripts if name_of(script) in wanted]
+    known = [name_of(script) for script in sorted(HERE.glob("bench_*.py"))]
+    failed = False
     for script in scripts:
+        load = os.getloadavg()[0]
         found = figures_of(script)
-        print("".join(line_of(row) for row in found), end="", flush=True)
-        rows += found
-    if not rows:
-        print("no benchmarks found" + (f" named {', '.join(wanted)}" if wanted else ""), file=sys.stderr)
-        return 2
-    if not wanted:
-        text = HEADER.format(machine=machine(), date=time.strftime("%Y-%m-%d", time.gmtime()), load=load)
-        text += "".join(line_of(row) for row in rows)
+        failed = failed or any("failed" in row for row in found)
+        lines = "".join(line_of(row) for row in found)
+        print(lines, end="", flush=True)
+        date = time.strftime("%Y-%m-%d", time.gmtime())
+        text = SECTION.format(name=name_of(script), date=date, load=load) + lines
+        before = DOCUMENT.read_text() if DOCUMENT.exists() else ""
         partial = DOCUMENT.with_suffix(".md.part")
-        partial.write_text(text)
+        partial.write_text(with_section(before, name_of(script), text, known))
         partial.replace(DOCUMENT)
-        print(f"wrote {DOCUMENT.relative_to(ROOT)}", file=sys.stderr)
-    return 1 if any("failed" in row for row in rows) else 0
+    if not scripts:
+        print(f"no benchmarks named {', '.join(wanted)}; there is: {', '.join(known)}", file=sys.stderr)
+        return 2
+    return 1 if failed else 0
+
+
+def name_of(script: Path) -> str:
+    return script.stem.removeprefix("bench_")
+
+
+def with_section(document: str, name: str, text: str, known: Sequence[str]) -> str:
+    """The document with one section made anew; sections of scripts that are gone go, too."""
+    parts = {part.partition("\n")[0]: f"\n## {part}" for part in document.split("\n## ")[1:]}
+    parts[name] = text
+    return HEADER.format(machine=machine()) + "".join(parts[one].rstrip("\n") + "\n" for one in known if one in parts)
 
 
 def figures_of(script: Path, root: Path = ROOT) -> list[dict[str, Any]]:

@@ -41,3 +41,17 @@ def test_a_script_that_dies_keeps_its_figures_and_leaves_a_row(rows: Any) -> Non
 
 def test_a_script_that_says_nothing_failed(rows: Any) -> None:
     assert "failed" in rows("pass")[0]
+
+
+def test_one_section_is_made_anew_and_the_others_stay() -> None:
+    def section(name: str, line: str) -> str:
+        return record.SECTION.format(name=name, date="2026-01-01", load=0.1) + line
+
+    known = ["decide", "loop"]
+    both = record.with_section("", "loop", section("loop", "| a |\n"), known)
+    both = record.with_section(both, "decide", section("decide", "| b |\n"), known)
+    assert both.index("## decide") < both.index("## loop")
+    again = record.with_section(both, "loop", section("loop", "| c |\n"), known)
+    assert "| c |" in again and "| a |" not in again and "| b |" in again
+    assert record.with_section(again, "loop", section("loop", "| c |\n"), known) == again
+    assert "## decide" not in record.with_section(again, "loop", section("loop", "| c |\n"), ["loop"])
