@@ -26,9 +26,9 @@ KEYS = {"figure", "value", "target", "unit", "command"}
 HEADER = """\
 # Figures, measured
 
-Written by `make bench` from the scripts in `tests/benchmarks/`, a section a script; do not edit. Ratios compare two things
-inside one run, interleaved, because the speed of a shared machine drifts; a section says how busy the machine was in the
-minute before it (well below 1 on a quiet one). Nothing here was measured on a real board. One section again:
+Written by `make bench` from the scripts in `tests/benchmarks/`, a section a script; do not edit. Ratios compare two
+things inside one run, interleaved, because the speed of a shared machine drifts; a section says how busy the machine
+was in the minute before it (well below 1 on a quiet one). Nothing here was measured on a real board. One section again:
 `python tests/benchmarks/record.py loop`.
 
 Machine: {machine}.
