@@ -19,7 +19,7 @@ from device_agents.samples import Samples
 from device_agents.seams import Adapter, Clock, Engine, UserError
 from device_agents.wire import AdapterView, BranchBundle, Context, Decision, Order, Outcome
 
-_MOST_LEARNED_B = 1 << 20
+_MOST_LEARNED_B = 1 << 19                       # in base64 it must fit one line of the journal (see db.journal_file)
 _LEAD_IN_NS = int(1e8)                          # between the last warm-up and t0: the load player's children start
 
 
