@@ -28,8 +28,9 @@ def main() -> None:
 def decisions_us(adapter: Adapter) -> list[float]:
     rng = random.Random(7)
     # adadeep decides on bundles that hold its own branch only; the others take it as one of many
-    branches = tuple(Branch("adadeep" if number == BRANCHES - 1 else f"b{number}", "0" * 64, 0.95 - number / 200, 10 ** 7 - 10 ** 5 * number, 10 ** 5, 10 ** 6)
-                     for number in range(BRANCHES))
+    names = [*(f"b{number}" for number in range(BRANCHES - 1)), "adadeep"]
+    branches = tuple(Branch(name, "0" * 64, 0.95 - number / 200, 10 ** 7 - 10 ** 5 * number, 10 ** 5, 10 ** 6)
+                     for number, name in enumerate(names))
     costs = {branch.id: Cost(branch.id, "replay", 20.0 - 0.25 * number, 22.0, 3.0, 120.0 - number, None, "stated")
              for number, branch in enumerate(branches)}
     decision = adapter.start(AdapterView(20.0, 0.5, 25.0, branches, costs, {}, rng), None)

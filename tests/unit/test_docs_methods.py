@@ -28,7 +28,8 @@ def test_it_says_what_is_published_what_is_ours_and_the_limits(name: str) -> Non
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_setting_is_told_with_its_default(name: str) -> None:
-    online, offline = (registry.load_module(room.__name__, name) for room in (device_agents.adapters, workloads.methods))
+    online = registry.load_module(device_agents.adapters.__name__, name)
+    offline = registry.load_module(workloads.methods.__name__, name)
     rows = {}
     for row in re.findall(r"^\| (`.*?`) \| (.*?) \|", section(name), re.MULTILINE):
         rows.update(zip(re.findall(r"`(\w+)`", row[0]), row[1].split(", ")))
