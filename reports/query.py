@@ -157,8 +157,8 @@ def _choose(campaigns: Sequence[Row], name: str | None) -> Row:
     if not campaigns:
         raise UserError("the database holds no campaign yet. Run one first: "
                         "`edgefleet run workloads/campaigns/quickstart.toml`.")
-    if name is None:
-        return max(campaigns, key=lambda row: (row.last_run_s, row.name))
+    if name is None:                            # training chains are told by the '/', which no campaign's name may have
+        return max(campaigns, key=lambda row: ("/" not in row.name, row.last_run_s, row.name))
     names = sorted(row.name for row in campaigns)
     for row in campaigns:
         if row.name == name:
