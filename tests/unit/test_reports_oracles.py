@@ -49,7 +49,7 @@ def test_a_preparation_is_billed(tmp_path: Path) -> None:
 
 def test_a_training_chain_is_never_the_campaign_that_is_reported_by_default(tmp_path: Path) -> None:
     write_database(tmp_path, repeats=1, spoil=False, now_s=100.0)
-    path = write_database(tmp_path, repeats=1, spoil=False, campaign="quickstart/learning", now_s=200.0, block=1)
+    path = write_database(tmp_path, repeats=1, spoil=False, campaign="quickstart/learning", now_s=200.0, duration_s=9.0)
     with opened(path) as query:
         assert query.campaign.name == "quickstart"
     with opened(path, "quickstart/learning") as query:
