@@ -25,6 +25,10 @@ Row = SimpleNamespace
 _NOT_THE_CELL = ("id", "campaign", "label", "block", "seed", "repeat", "trace")
 
 
+#: Fields in which the methods of one cell may differ; a derived bundle counts as its parent.
+_THE_METHODS_OWN = ("method", "settings", "learned", "engine", "runtime", "peers", "link", "residency", "bundle")
+
+
 @contextmanager
 def opened(database: Path, campaign: str | None = None) -> Iterator["Query"]:
     """A Query on `campaign`, by default the one that ran last. Raises UserError and StoreError."""
@@ -125,6 +129,17 @@ class Query:
     def definition(self, trial: Row) -> dict[str, Any]:
         """What defines the trial's cell: its definition without names, seed, repeat and the trace's content."""
         return {key: value for key, value in trial.definition.items() if key not in _NOT_THE_CELL}
+
+    def parent(self, trial: Row) -> str:
+        """The bundle whose rates, deadlines and training the trial shares: its own, or the one it was derived from."""
+        return str(self.bundles[trial.bundle].training.get("parent") or trial.bundle)
+
+    def place(self, trial: Row, without: Sequence[str] = ()) -> str:
+        """Hash of all that trials of different methods must share to be set beside each other, less `without`."""
+        left_out = {*_THE_METHODS_OWN, *without}
+        shared = {key: value for key, value in self.definition(trial).items() if key not in left_out}
+        bundle = {} if "bundle" in without else {"bundle": self.parent(trial)}
+        return sha256_of([trial.trace, trial.provenance, trial.processor, {**shared, **bundle}])
 
     def inferences(self, trial: Row, columns: Sequence[str] = ()) -> list[Row]:
         """Of the measured window, in order."""

@@ -24,10 +24,8 @@ NOTHING = Missing("nothing of this kind was spent or recorded for the row")
 
 def make(query: Query) -> Table:
     rows = []
-    for bundle, label, device in dict.fromkeys((_parent(query, trial), trial.label, trial.device)
-                                               for trial in query.trials):
-        first = next(one for one in query.trials
-                     if (_parent(query, one), one.label, one.device) == (bundle, label, device))
+    firsts = {(query.parent(trial), trial.label, trial.device): trial for trial in reversed(query.trials)}
+    for (bundle, label, device), first in firsts.items():
         rows.append(_row(query, first, query.all_bundles[bundle], query.preparations.get((label, device, bundle))))
     columns = (*(Column(key, key.replace("_", " "), numeric=False) for key in _NAMES),
                Column("joint_passes", "joint passes", "samples", 0, about="training that all rows of a network share"),
@@ -49,10 +47,6 @@ def _row(query: Query, first: Row, parent: Row, made: Row | None) -> tuple[Cell,
     return (parent.task, parent.model, parent.seed, first.device, first.label,
             NOTHING if passes is None else int(passes), *spent, size_b / 1e6,
             len(made.tuning) if made and made.tuning else NOTHING, chosen)
-
-
-def _parent(query: Query, trial: Row) -> str:
-    return str(query.bundles[trial.bundle].training.get("parent") or trial.bundle)
 
 
 def _order(row: tuple[Cell, ...]) -> tuple[str, ...]:

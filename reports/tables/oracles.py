@@ -52,7 +52,8 @@ def make(query: Query) -> Table:
     for trial in query.trials:
         if trial.method == "fixed" and trial.state == "done":
             bundle = query.bundles[trial.bundle]
-            key = (trial.device, trial.trace, trial.provenance, trial.task, trial.model, bundle.seed)
+            key = (trial.device, trial.trace, trial.provenance, trial.task, trial.model, bundle.seed,
+                   query.place(trial))
             places.setdefault(key, {}).setdefault((trial.seed, trial.repeat), []).append(trial)
     rows: list[tuple[Cell, ...]] = []
     for place, runs in places.items():
@@ -60,7 +61,7 @@ def make(query: Query) -> Table:
         duration_ms = next(iter(runs.values()))[0].duration_s * 1e3
         for name, choose in (("oracle: accuracy", most_right), ("oracle: energy", least_busy)):
             if recorded:
-                rows.append((*place, name, *_cells([play(bins, choose, duration_ms) for bins in recorded], place)))
+                rows.append((*place[:-1], name, *_cells([play(bins, choose, duration_ms) for bins in recorded], place)))
     notes = ["Not realisable: an oracle knows each bin's outcome beforehand, switches for nothing, and forgets what "
              f"waited at the end of a bin ({BINS} a window)."]
     if not rows:

@@ -15,7 +15,6 @@ PLACE = 20
 FOLDED = False
 
 REFERENCE = "fixed-full"
-_THE_METHODS_OWN = ("method", "settings", "learned", "engine", "runtime", "peers")
 METRICS = (cells.ON_TIME, cells.LATENCY, cells.LATENCY_P95, cells.RESPONSE_P95, cells.ENERGY, cells.MEMORY)
 _NAMES = tuple(Column(key, key, numeric=False) for key in ("device", "trace", "provenance", "method"))
 
@@ -50,13 +49,9 @@ def _reference(trials: Sequence[Row]) -> str:
 
 def _same_place(query: Query, trials: Sequence[Row], reference: str) -> list[Row]:
     """The reference's cell that shares all with this one but what belongs to the method; [] when there is none."""
-    def place(trial: Row) -> dict[str, object]:
-        definition = {key: value for key, value in query.definition(trial).items() if key not in _THE_METHODS_OWN}
-        parent = query.bundles[trial.bundle].training.get("parent") or trial.bundle
-        return {**definition, "bundle": parent, "trace": trial.trace, "provenance": trial.provenance,
-                "processor": trial.processor}
+    place = query.place(trials[0])
     return next((group for group in query.cells
-                 if group[0].label == reference and place(group[0]) == place(trials[0])), [])
+                 if group[0].label == reference and query.place(group[0]) == place), [])
 
 
 def _paired(trials: Sequence[Row], against: Sequence[Row]) -> list[tuple[Row, Row]]:

@@ -24,10 +24,12 @@ _NAMES = ("device", "trace", "provenance", "task", "model", "method")
 def make(query: Query) -> Table:
     groups: dict[tuple[str, ...], dict[int, list[Row]]] = {}
     for trial in query.trials:
-        place = (trial.device, trial.trace, trial.provenance, trial.task, trial.model, trial.label)
+        # An edited campaign keeps its older trials: another duration, say, is another row, never pooled.
+        place = (trial.device, trial.trace, trial.provenance, trial.task, trial.model, trial.label,
+                 query.place(trial, without=("bundle",)))
         groups.setdefault(place, {}).setdefault(query.bundles[trial.bundle].seed, []).append(trial)
     several = {place: seeds for place, seeds in groups.items() if len(seeds) > 1}
-    rows = [(*place, *(_cell(query, list(seeds.values()), metric) for metric in METRICS), len(seeds))
+    rows = [(*place[:-1], *(_cell(query, list(seeds.values()), metric) for metric in METRICS), len(seeds))
             for place, seeds in several.items()]
     notes = ["Medians over training seeds, with 95 % intervals over seeds where there are at least three; a seed "
              "counts by the median of its repeats."] if rows else ["One training seed a network: nothing to pool."]

@@ -54,3 +54,28 @@ def test_a_training_chain_is_never_the_campaign_that_is_reported_by_default(tmp_
         assert query.campaign.name == "quickstart"
     with opened(path, "quickstart/learning") as query:
         assert query.campaign.name == "quickstart/learning"
+
+
+def test_methods_with_a_link_or_a_residency_of_their_own_stand_beside_the_reference(tmp_path: Path) -> None:
+    with opened(write_database(tmp_path, repeats=1, spoil=False)) as query:
+        one, other = (next(trial for trial in query.trials if trial.label == label and trial.device == "board"
+                           and trial.trace == "idle") for label in ("adascale", "fixed-full"))
+        assert query.place(one) == query.place(other)
+        one.definition.update(link={"delay_ms": 2.0}, residency="one", engine="remote", peers=["edge"])
+        assert query.place(one) == query.place(other)
+        one.definition.update(duration_s=9.0)
+        assert query.place(one) != query.place(other)
+
+
+def test_trials_of_an_edited_campaign_are_not_pooled_over_seeds(tmp_path: Path) -> None:
+    write_database(tmp_path, repeats=1, spoil=False)
+    with opened(write_database(tmp_path, repeats=1, spoil=False, duration_s=9.0)) as query:
+        known = next(iter(query.bundles.values()))
+        other = type(known)(**{**vars(known), "id": "other", "seed": known.seed + 1})
+        query.__dict__["bundles"] = {known.id: known, other.id: other}
+        for trial in query.trials:
+            trial.bundle = other.id if trial.duration_s == 9.0 else trial.bundle
+        assert seeds.make(query).rows == ()             # each seed has another duration: nothing to pool
+        for trial in query.trials:
+            trial.definition["duration_s"] = 9.0
+        assert seeds.make(query).rows
