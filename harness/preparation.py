@@ -3,12 +3,15 @@
 Made by prepare.py, kept as one JSON file in the home under the hash of what it follows from, read by resolve.py. What
 it holds enters the trial's id through settings, bundle and learned input, so a result says what it was prepared with.
 """
+import ast
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import workloads
+from device_agents import registry
 from device_agents.seams import UserError
 from device_agents.wire import canonical_json, sha256_of
 from harness.config import CampaignSpec
@@ -58,13 +61,31 @@ def file_of(home: Path, campaign: CampaignSpec, label: str, fleet: FleetSpec, de
     """Where it is kept: named by all that it follows from, the facts of the device and its peers among them."""
     spec = campaign.method(label)
     facts = [fleet.devices[name].model_dump(mode="json", exclude_none=True) for name in (device, *spec.peers)]
-    source = sha256(plugin_path("methods", spec.adapter, campaign.plugin_dirs).read_bytes()).hexdigest()
+    halves = [plugin_path("methods", spec.adapter, campaign.plugin_dirs),
+              Path(str(registry.load_module("device_agents.adapters", spec.adapter, campaign.plugin_dirs).__file__))]
+    sources = sorted(sha256(path.read_bytes()).hexdigest() for path in reached_from(halves))
     digest = sha256_of({
         "method": spec.model_dump(mode="json", exclude_none=True), "parent": parent, "devices": facts,
-        "runtime": runtime, "seed": campaign.seed, "source": source, "traces": list(campaign.matrix.trace),
+        "runtime": runtime, "seed": campaign.seed, "sources": sources, "traces": list(campaign.matrix.trace),
         "trial": campaign.trial.model_dump(mode="json", exclude_none=True),
         "tuning": campaign.tuning.model_dump(mode="json", exclude_none=True) if campaign.tuning else None})
     return home / "prepared" / f"{digest}.json"
+
+
+def reached_from(files: Iterable[Path]) -> set[Path]:
+    """These files and all of workloads/ that they import, at the top or inside a function, directly or not."""
+    room, found, left = Path(workloads.__path__[0]), set[Path](), list(files)
+    while left:
+        path = left.pop()
+        if path in found:
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "workloads":
+                parts = str(node.module).split(".")[1:]
+                asked = [room.joinpath(*parts), *(room.joinpath(*parts, alias.name) for alias in node.names)]
+                left += [file for one in asked if (file := one.with_suffix(".py")).is_file()]
+    return found
 
 
 def read_preparation(path: Path, label: str) -> Preparation | None:

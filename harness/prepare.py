@@ -145,8 +145,9 @@ def _tune(resolved: Resolved, home: Home, row: _Row, settings: Mapping[str, Any]
     period, deadline = period_ms(row.prototype.arrival, full_ms), deadline_ms(row.prototype.deadline, full_ms)
     duration_s = min(MOST_TUNED_ARRIVALS_S, campaign.tuning.arrivals * (period or full_ms or 1.0) / 1e3)
     traces = _tuning_traces(resolved, duration_s)
-    files = {digest: path for _, (digest, path) in plugin_files(campaign.plugin_dirs).items()}
-    plugins = {name: digest for name, (digest, _) in plugin_files(campaign.plugin_dirs).items()}
+    own = plugin_files(campaign.plugin_dirs)
+    files = dict(own.values())
+    plugins = {name: digest for name, (digest, _) in own.items()}
     twin, done = Twin(home, row.device, row.parent, row.costs), 0
 
     def score(drawn: dict[str, Any]) -> float:
