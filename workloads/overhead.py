@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 
 from workloads import train
+from workloads.alone import net_for
 from workloads.branches import BranchSpec, trained
 from workloads.seams import Dataset, Model, Report, Task
 from workloads.settings import TrainSettings
@@ -84,10 +85,7 @@ def train_jointly(task: Task, model: Model, specs: Sequence[BranchSpec], data: D
 def train_alone(task: Task, model: Model, spec: BranchSpec, data: Dataset, settings: TrainSettings, seed: int,
                 report: Report, target: float) -> Effort:
     """One branch's shape from scratch, until its validation accuracy reaches `target` or the epochs are over."""
-    torch.manual_seed(seed)
-    full = model.branches()[0]
-    # The full branch comes with every network, and stays untrained unless it is the one.
-    net = model.build(task.shape, task.classes, (full,) if spec == full else (full, spec))
+    net = net_for(task, model, spec, seed)
     macs, reached = measure(net.extract(spec), task.shape).macs, 0.0
 
     def stop(_epoch: int) -> bool:

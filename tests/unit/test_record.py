@@ -28,6 +28,18 @@ def rows(tmp_path: Path) -> Callable[[str], list[dict[str, Any]]]:
     return run
 
 
+def test_only_a_script_that_trains_may_take_hours(tmp_path: Path) -> None:
+    path = tmp_path / "bench_made_up.py"
+    path.write_text("DEADLINE_S = 6 * 3600    # trains\n")
+    assert record.deadline_s(path) == 6 * 3600
+    path.write_text("pass\n")
+    assert record.deadline_s(path) == record.DEADLINE_S
+
+
+def test_what_could_not_be_measured_is_a_row_without_a_value() -> None:
+    assert "|  | <= 1 |  |" in record.line_of({**FIGURE, "value": None, "target": "<= 1"})
+
+
 def test_words_between_figures_are_not_figures(rows: Any) -> None:
     assert rows(f"import json\nprint('warming up')\nprint('[1, 2]')\nprint(json.dumps({FIGURE!r}))") == [FIGURE]
 
