@@ -74,6 +74,9 @@ class _Agent:
         self.optimizer = torch.optim.Adam(self.values.parameters(), LR)
         self.replay: deque[_Step] = deque(maxlen=REPLAY)
         self.updates = 0
+        # Few prefixes come again and again, and making their tensors took longer than learning from them.
+        self._states: dict[Choice, torch.Tensor] = {}
+        self._masks: dict[Choice, torch.Tensor] = {}
 
     def forced(self, prefix: Choice) -> Choice:
         """`prefix` and all that follows without a choice."""
@@ -121,18 +124,24 @@ class _Agent:
 
     def _state(self, prefix: Choice) -> torch.Tensor:
         """Which choice is next, and each choice so far, one-hot."""
+        if prefix in self._states:
+            return self._states[prefix]
         x, place = torch.zeros(len(self.sizes) + sum(self.sizes)), len(self.sizes)
         if len(prefix) < len(self.sizes):
             x[len(prefix)] = 1.0
         for size, option in zip(self.sizes, prefix, strict=False):
             x[place + option] = 1.0
             place += size
+        self._states[prefix] = x
         return x
 
     def _mask(self, prefix: Choice) -> torch.Tensor:
         """0 for options that may be taken, -inf for others; 0 throughout at the end, where nothing follows."""
+        if prefix in self._masks:
+            return self._masks[prefix]
         mask = torch.zeros(max(self.sizes))
         if len(prefix) < len(self.sizes):
             mask[:] = float("-inf")
             mask[list(self.allowed(prefix))] = 0.0
+        self._masks[prefix] = mask
         return mask

@@ -2,9 +2,10 @@
 
 Accuracy: inherited weights, BatchNorm recalibrated on some training samples, on a fixed stratified part of the
 validation split. Latency and energy: as measured where the combination is a measured branch, otherwise predicted
-(cost_model.py); a pruned or factored part by its multiply-accumulates. Everything is worked out once. Used by offline
-halves; refuses a device without the full branch's cost.
+(cost_model.py); a pruned or factored part by its multiply-accumulates. Everything is worked out once, and accuracies
+are kept for other searches. Used by offline halves; refuses a device without the full branch's cost.
 """
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from workloads import compress, cost_model, train
 from workloads.branches import BranchSpec
 from workloads.combinations import Choice, Parts, Space, inherit, parts_of
 from workloads.export import folded
+from workloads.judgements import Judgement, Judgements
 from workloads.seams import Dataset, Task
 from workloads.splits import stratified
 from workloads.supernet import SuperNet
@@ -45,8 +47,11 @@ class _Raw(NamedTuple):
 class Judge:
     """Estimates of a space's combinations, of which the full branch is one."""
 
-    def __init__(self, net: SuperNet, space: Space, task: Task, data: Dataset, costs: Mapping[str, Cost]) -> None:
+    def __init__(self, net: SuperNet, space: Space, task: Task, data: Dataset, costs: Mapping[str, Cost],
+                 judgements: Judgements) -> None:
+        """`borrowed_s` will say what accuracies took that another search has found."""
         self.net, self.space, self.shape, self.data = net, space, task.shape, data
+        self.judgements, self.borrowed_s = judgements, 0.0
         rows, _ = stratified(data.val.y, min(SAMPLES, len(data.val.y)), SEED)
         self.val = data.val._replace(x=data.val.x[rows], y=data.val.y[rows])
         self.passes, self.flops = 0, 0.0
@@ -93,14 +98,24 @@ class Judge:
     def _raw(self, choice: Choice) -> _Raw:
         spec, plain = self.space.spec(choice), self.network(choice)
         whole, parts = parts_of(inherit(self.net, spec), spec, self.shape), parts_of(plain, spec, self.shape)
-        train.recalibrate(plain, self.data.train, limit=RECALIBRATION)
         passes = len(self.val.y) + min(RECALIBRATION, len(self.data.train.y))
         self.passes += passes
         self.flops += float(FLOPS_A_MAC * passes * sum(parts.values()))
         storage_b = sum(4 * parameter.numel() for parameter in folded(plain).parameters())
-        return _Raw(self.name(choice), train.accuracy(plain, self.val),
+        return _Raw(self.name(choice), self._accuracy(self.name(choice), plain),
                     _cost(self._ms, self._latency, spec, whole, parts), storage_b,
                     _cost(self._drain, self._energy, spec, whole, parts))
+
+    def _accuracy(self, name: str, plain: nn.Sequential) -> float:
+        found = self.judgements.get(name)
+        if found is not None:
+            self.borrowed_s += found.seconds
+            return found.accuracy
+        began = time.monotonic()
+        train.recalibrate(plain, self.data.train, limit=RECALIBRATION)
+        accuracy = train.accuracy(plain, self.val)
+        self.judgements.add(name, Judgement(accuracy, time.monotonic() - began))
+        return accuracy
 
 
 def _cost(measured: Mapping[str, float], model: cost_model.CostModel, spec: BranchSpec, whole: Parts,

@@ -10,6 +10,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
+from torch import nn
 
 from device_agents.seams import UserError
 from workloads.branches import check, trained
@@ -24,7 +25,7 @@ def weights_path(home: Path, digest: str) -> Path:
     return home / "cache" / "weights" / f"{digest}.pt"
 
 
-def save_weights(home: Path, digest: str, net: SuperNet, log: TrainLog) -> None:
+def save_weights(home: Path, digest: str, net: nn.Module, log: TrainLog) -> None:
     """Whole or not at all. Raises UserError when the disk is full or the folder may not be written."""
     path = weights_path(home, digest)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -37,7 +38,7 @@ def save_weights(home: Path, digest: str, net: SuperNet, log: TrainLog) -> None:
         raise UserError(f"cannot keep the trained weights in {path}: {str(error).splitlines()[0]}") from None
 
 
-def load_weights(home: Path, digest: str, net: SuperNet) -> TrainLog | None:
+def load_weights(home: Path, digest: str, net: nn.Module) -> TrainLog | None:
     """Put kept weights into `net` and say what they cost; None when there are none, or a damaged file."""
     path = weights_path(home, digest)
     try:

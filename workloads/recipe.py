@@ -4,7 +4,7 @@ The digest covers the source text of all that shapes the weights, the task's dat
 versions of the libraries that compute. Used by `plan`, `build` and `run`. Refuses unknown tasks and models.
 """
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,12 +34,12 @@ class Recipe(NamedTuple):
     def digest(self, plugin_dirs: Sequence[str] = ()) -> str:
         """sha256 of all that shapes the bundle. Raises UserError for an unknown task or model, or missing data."""
         return sha256_of({"weights": self.weights_digest(plugin_dirs),
-                          "sources": {name: _text_digest(Path(__file__).parent / name) for name in ARTIFACT_SOURCES},
+                          "sources": source_digests(ARTIFACT_SOURCES),
                           "libraries": {name: _version(name) for name in ARTIFACT_LIBRARIES}})
 
     def weights_digest(self, plugin_dirs: Sequence[str] = ()) -> str:
         """sha256 of all that shapes the trained weights. Raises UserError likewise."""
-        sources = {name: _text_digest(Path(__file__).parent / name) for name in WEIGHT_SOURCES}
+        sources = source_digests(WEIGHT_SOURCES)
         for package, name in (("tasks", self.task), ("models", self.model)):
             sources[f"{package}/{name}"] = _text_digest(plugin_path(package, name, plugin_dirs))
         return sha256_of({"task": self.task, "model": self.model, "seed": self.seed, "training": self.training,
@@ -71,6 +71,11 @@ def plugin_path(folder: str, name: str, plugin_dirs: Sequence[str] = ()) -> Path
             return path
     allowed = ", ".join(registry.names(f"workloads.{folder}", plugin_dirs))
     raise UserError(f"no {name!r} in workloads/{folder}/; there is: {allowed}")
+
+
+def source_digests(names: Iterable[str]) -> dict[str, str]:
+    """sha256 of the text of files in workloads/, by name: what is kept under it is made anew when they change."""
+    return {name: _text_digest(Path(__file__).parent / name) for name in names}
 
 
 def _text_digest(path: Path) -> str:

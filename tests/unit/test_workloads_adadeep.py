@@ -12,11 +12,11 @@ from device_agents import registry
 from device_agents.seams import UserError
 from device_agents.wire import Cost
 from workloads.build import build_bundle
-from workloads.bundle import SEARCHES, BundleFolder, open_bundle, write_policy
+from workloads.bundle import SEARCHES, TRAINING, BundleFolder, open_bundle, write_policy
 from workloads.derive import derive
 from workloads.methods.adadeep import DEFAULTS, ONLINE, Adadeep
 from workloads.recipe import Recipe
-from workloads.seams import DeviceCase, Prepared
+from workloads.seams import DeviceCase, Prepared, Progress
 
 torch.set_num_threads(1)                        # tiny networks: a second thread only waits
 
@@ -154,7 +154,9 @@ def test_what_cannot_be_kept_is_said_and_missed_by_the_least(built: Any) -> None
 
 
 def test_the_same_case_gives_the_same_bundle_and_keeps_each_search(built: Any) -> None:
-    one, other = prepared(built), prepared(built)
+    one = prepared(built)
+    forget(built)
+    other = prepared(built)
     assert one.bundle is not None and other.bundle is not None
     assert one.bundle.bundle == other.bundle.bundle
     assert one.log == other.log
@@ -165,6 +167,35 @@ def test_the_same_case_gives_the_same_bundle_and_keeps_each_search(built: Any) -
     curve = found[0]["curve"]
     assert [row[0] for row in curve] == list(range(1, QUICK["episodes"] + 1))
     assert curve[-1][2] == max(row[1] for row in curve)
+
+
+def test_what_another_search_found_is_taken_over_and_billed(built: Any) -> None:
+    forget(built)
+    told: list[Progress] = []
+    alone = Adadeep().prepare(case_of(built), told.append)
+    assert {progress.step for progress in told} == {"search", "train"}
+    judged = list((built[0] / "cache" / "judged").iterdir())
+    took_s = sum(seconds for _, seconds in json.loads(judged[0].read_text()).values())
+    told.clear()
+    after = Adadeep().prepare(case_of(built)._replace(device="phone"), told.append)
+    assert {progress.step for progress in told} == {"search"}
+    assert after.bundle is not None and alone.bundle is not None and after.bundle.bundle == alone.bundle.bundle
+    assert {name: value for name, value in after.budget.items() if name != "search_s"} == {
+        name: value for name, value in alone.budget.items() if name != "search_s"}
+    assert after.budget["search_s"] > took_s
+    judged[0].write_text("cut sho")              # damaged: found anew
+    assert prepared(built).settings == alone.settings
+
+
+def forget(built: Any) -> None:
+    """Whatever searches left for others."""
+    for path in (*(built[0] / "cache").glob("judged/*"), *(built[0] / "cache" / "weights").iterdir()):
+        if path.stem != trained_digest(built):
+            path.unlink()
+
+
+def trained_digest(built: Any) -> str:
+    return str(json.loads((built[1].path / TRAINING).read_text())["weights"])
 
 
 def test_full_itself_not_tuned_keeps_its_bytes(built: Any) -> None:

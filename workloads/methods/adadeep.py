@@ -17,6 +17,8 @@ Deviations and choices, all ours:
    a = accuracy above chance and e = energy saved, as shares of the full branch's. Beyond a budget: -x / (1 + x),
    x = the sum of relative excesses, so that whatever keeps the budgets comes first.
 4. Accuracy in the search: inherited weights, BatchNorm recalibrated, on at most 500 validation samples; no training.
+   It depends on no device: accuracies that another search of the same parent found, and the fine-tuned weights of the
+   same pick, are taken over, and billed as if they had been made anew.
 5. Latency and energy: as measured where the combination is a branch of the bundle, else by an additive model of its
    parts (cost_model.py); pruned or factored parts by their multiply-accumulates. Energy where it was profiled for all
    branches, else in proportion to latency.
@@ -105,12 +107,13 @@ class Adadeep(Method):
         learned = dqn.learn(judge.space.sizes, judge.space.allowed,
                             lambda choice: objective.reward(judge.estimate(choice)), settings["episodes"], case.seed,
                             _teller(settings["episodes"], report), judge.uncompressed)
-        search_s, passes, flops = time.monotonic() - began, judge.passes, judge.flops
+        judge.judgements.keep()
+        search_s, passes, flops = time.monotonic() - began + judge.borrowed_s, judge.passes, judge.flops
         log = [*_told(case, settings, judge, objective), *_found(judge, objective, learned),
                *_enumerated(judge, objective, learned)]
-        made = _tuned(case, settings, judge.network(learned.best), task, data, report)
-        log.append(made.said)
         pick = judge.name(learned.best)
+        made = _tuned(case, settings, pick, judge.network(learned.best), task, data, report)
+        log.append(made.said)
         folder = derive.derive(case.home, case.parent, [made.branch], {BRANCH: made.artifact}, {
             "method": "adadeep", "pick": pick, "finetune_epochs": settings["finetune_epochs"], "seed": case.seed},
             {"finetune": made.log})
@@ -160,6 +163,7 @@ def _judge(case: DeviceCase, settings: Mapping[str, Any], task: Task, data: Data
     from workloads.combinations import Space
     from workloads.compress import ranks
     from workloads.judge import Judge
+    from workloads.judgements import Judgements
     from workloads.parent import load_parent
 
     net = load_parent(case.home, case.parent, case.plugin_dirs)
@@ -167,7 +171,7 @@ def _judge(case: DeviceCase, settings: Mapping[str, Any], task: Task, data: Data
     if settings["space"] == "own":
         features = min(head.in_features for head in net.heads.values())
         extras = {"prune": PRUNED, "rank": (0.0, *map(float, ranks(task.classes, features)))}
-    return Judge(net, Space(net, extras), task, data, case.costs)
+    return Judge(net, Space(net, extras), task, data, case.costs, Judgements(case.home, case.parent.bundle.id))
 
 
 class _Made(NamedTuple):
@@ -179,10 +183,12 @@ class _Made(NamedTuple):
     said: str
 
 
-def _tuned(case: DeviceCase, settings: Mapping[str, Any], plain: "nn.Module", task: Task, data: Dataset,
+def _tuned(case: DeviceCase, settings: Mapping[str, Any], pick: str, plain: "nn.Module", task: Task, data: Dataset,
            report: Report) -> _Made:
     """The pick, fine-tuned, unless that made it worse on validation data; as a branch."""
     from workloads import compress, derive, overhead, train
+    from workloads.parent import load_weights, save_weights
+    from workloads.recipe import source_digests
     from workloads.settings import resolve
 
     train.recalibrate(plain, data.train)
@@ -192,7 +198,12 @@ def _tuned(case: DeviceCase, settings: Mapping[str, Any], plain: "nn.Module", ta
         return _Made(branch, artifact, {}, 0, 0.0, f"not fine-tuned; validation accuracy {before:.3f}")
     had = case.parent.bundle.training["settings"]
     steered = resolve(had, {"epochs": epochs, "lr": had["lr"] * FINETUNE_LR, "half_epochs": 0})
-    log = compress.finetune(plain, data.train, steered, case.seed, report, task.augment)
+    digest = sha256_of({"parent": case.parent.bundle.id, "pick": pick, "settings": steered._asdict(), "seed": case.seed,
+                        "sources": source_digests(("compress.py", "train.py"))})
+    log = load_weights(case.home, digest, plain)
+    if log is None:
+        log = compress.finetune(plain, data.train, steered, case.seed, report, task.augment)
+        save_weights(case.home, digest, plain, log)
     train.recalibrate(plain, data.train)
     tuned, tuned_artifact = derive.exported(plain, BRANCH, task.shape, data)
     said = f"{epochs} epochs of fine-tuning: validation accuracy {before:.3f} -> {tuned.accuracy:.3f}"
