@@ -57,6 +57,7 @@ def _facts(query: Query) -> list[tuple[str, str]]:
     return [
         ("tasks", several({f"{trial.task} / {trial.model}" for trial in query.trials})),
         ("devices", str(len(query.devices))), ("methods", str(len({trial.label for trial in query.trials}))),
+        ("training seeds", str(len({trial.training_seed for trial in query.trials}))),
         ("traces", str(len({trial.trace for trial in query.trials}))), ("runs a cell", str(len(repeats))),
         ("window", several({f"{trial.duration_s:g} s" for trial in query.trials})),
         ("runtime", several({trial.runtime for trial in query.trials})),
