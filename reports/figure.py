@@ -4,8 +4,9 @@ reports/figures/ makes Drawings, build.py and the page render them. Same drawing
 and its own DejaVu Sans whatever the user's matplotlibrc says, fixed hash salt, no dates, no versions. No pyplot, so
 no global state and no display. Names never reach mathtext.
 """
+import contextlib
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,7 @@ LIGHT = Style("#ffffff", "#1b1f24", "#656d76", "#dde1e6", "#c2310f", "#ffffff99"
               ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#7A6A00", "#6A3D9A"))
 DARK = Style("none", "#e6e8eb", "#9aa4ae", "#343b43", "#ff7a59", "#14171a88",
              ("#58B1EA", "#F2B84B", "#2FC79B", "#EBA0CC", "#FF8A50", "#A5DBFA", "#D6C64A", "#B79AE8"))
+BULKY = 400_000                                 # bytes of SVG above which a page is better served by a PNG
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
@@ -53,6 +55,20 @@ class Drawing:
 def render(drawing: Drawing, formats: Iterable[str] = ("png", "svg", "pdf"), style: Style = LIGHT,
            heading: bool = True) -> dict[str, bytes]:
     """The drawing's bytes by format. `heading`: with its title and what its numbers are worth, to stand by itself."""
+    with _painted(drawing, style, heading) as figure:
+        return {format: _printed(figure, format) for format in formats}
+
+
+def picture(drawing: Drawing, style: Style) -> tuple[str, bytes]:
+    """For a page that has a heading of its own: "svg", or "png" where thousands of points would make it heavy."""
+    with _painted(drawing, style, heading=False) as figure:
+        svg = _printed(figure, "svg")
+        return ("svg", svg) if len(svg) <= BULKY else ("png", _printed(figure, "png"))
+
+
+@contextlib.contextmanager
+def _painted(drawing: Drawing, style: Style, heading: bool) -> Iterator[Figure]:
+    """The figure, laid out once and then the same for every format."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_pinned(style))     # type: ignore[arg-type]  # the stub wants literal keys
@@ -65,8 +81,8 @@ def render(drawing: Drawing, formats: Iterable[str] = ("png", "svg", "pdf"), sty
             figure.supxlabel(clean(f"processor {worth}" if worth else ""), x=0.01, ha="left", fontsize=7,
                              color=style.muted)
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")                # laid out once, then the same for every format
-        return {format: _printed(figure, format) for format in formats}
+        figure.set_layout_engine("none")
+        yield figure
 
 
 def _printed(figure: Figure, format: str) -> bytes:

@@ -2,7 +2,8 @@
 
 Made by build.py, handed to every make(query) and draw(query). Reads small tables at once and long ones (inference,
 measurement, event) for a named trial only. Refuses an unknown campaign, with near misses, and never computes: what is
-derived comes from the summary table. A row has the attributes that db/schema.py names as columns.
+derived comes from the summary table. A row has the attributes that db/schema.py names as columns; a trial also
+`training_seed`, that of its network.
 """
 import difflib
 import functools
@@ -50,8 +51,9 @@ class Query:
         known = self._rows("campaign")
         self.campaign: Row = _choose(known, campaign)
         self.other_campaigns = sorted(row.name for row in known if row.name != self.campaign.name)
-        self.trials: list[Row] = sorted(
-            (Row(**row) for row in store.trials(campaign=self.campaign.name)), key=_order)
+        seeds = {row.id: row.seed for row in self._rows("bundle", ("id", "seed"))}
+        self.trials: list[Row] = sorted((Row(**row, training_seed=seeds[row["bundle"]])
+                                         for row in store.trials(campaign=self.campaign.name)), key=_order)
         if not any(trial.state == "done" for trial in self.trials):
             raise UserError(_nothing_done(self.campaign.name, self.trials, self.other_campaigns))
 
@@ -65,6 +67,11 @@ class Query:
     def bundles(self) -> dict[str, Row]:
         rows = self._rows("bundle", id={trial.bundle for trial in self.trials})
         return {row.id: row for row in sorted(rows, key=lambda row: (row.task, row.model, row.seed, row.id))}
+
+    def bundle_name(self, bundle: str) -> str:
+        """For people: "har / har_conv1d, training seed 1, 55a4e73a"."""
+        row = self.bundles[bundle]
+        return f"{row.task} / {row.model}, training seed {row.seed}, {row.id[:8]}"
 
     @functools.cached_property
     def all_bundles(self) -> dict[str, Row]:
@@ -126,6 +133,16 @@ class Query:
             found.setdefault(key, []).append(trial)
         return list(found.values())
 
+    @functools.cached_property
+    def network_keys(self) -> tuple[str, ...]:
+        """What of a network varies in the campaign; without it, rows of one device, trace and method look alike."""
+        return tuple(key for key in ("task", "model", "training_seed")
+                     if len({getattr(trial, key) for trial in self.trials}) > 1)
+
+    def network(self, trial: Row) -> tuple[Any, ...]:
+        """The trial's values of `network_keys`."""
+        return tuple(getattr(trial, key) for key in self.network_keys)
+
     def definition(self, trial: Row) -> dict[str, Any]:
         """What defines the trial's cell: its definition without names, seed, repeat and the trace's content."""
         return {key: value for key, value in trial.definition.items() if key not in _NOT_THE_CELL}
@@ -134,10 +151,13 @@ class Query:
         """The bundle whose rates, deadlines and training the trial shares: its own, or the one it was derived from."""
         return str(self.bundles[trial.bundle].training.get("parent") or trial.bundle)
 
+    def shared(self, trial: Row) -> dict[str, Any]:
+        """The trial's definition without what belongs to its method."""
+        return {key: value for key, value in self.definition(trial).items() if key not in _THE_METHODS_OWN}
+
     def place(self, trial: Row, without: Sequence[str] = ()) -> str:
         """Hash of all that trials of different methods must share to be set beside each other, less `without`."""
-        left_out = {*_THE_METHODS_OWN, *without}
-        shared = {key: value for key, value in self.definition(trial).items() if key not in left_out}
+        shared = {key: value for key, value in self.shared(trial).items() if key not in without}
         bundle = {} if "bundle" in without else {"bundle": self.parent(trial)}
         return sha256_of([trial.trace, trial.provenance, trial.processor, {**shared, **bundle}])
 
@@ -155,8 +175,8 @@ class Query:
 
 
 def _order(trial: Row) -> tuple[Any, ...]:
-    return (trial.task, trial.model, PROVENANCES.index(trial.provenance), trial.device, trial.trace, trial.label,
-            trial.repeat, trial.id)
+    return (trial.task, trial.model, PROVENANCES.index(trial.provenance), trial.device, trial.trace,
+            trial.training_seed, trial.label, trial.repeat, trial.id)
 
 
 def _nothing_done(campaign: str, trials: Sequence[Row], others: Sequence[str]) -> str:

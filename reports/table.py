@@ -38,6 +38,11 @@ class Column:
     about: str = ""
 
 
+def names(keys: Iterable[str]) -> tuple[Column, ...]:
+    """Columns of words, titled by their keys."""
+    return tuple(Column(key, key.replace("_", " "), numeric=False) for key in keys)
+
+
 @dataclass(frozen=True)
 class Table:
     """`group` names the leading columns whose change starts a new block of rows (a heading where the format has one).
@@ -80,6 +85,12 @@ class Table:
                 found.append((values, []))
             found[-1][1].append(row)
         return found
+
+    def headings(self, values: tuple[Cell, ...]) -> list[str]:
+        """A block's values for its heading: a number says of what it is, as in "training seed 1"."""
+        titles = [self.columns[self.keys().index(key)].title for key in self.group]
+        return [value if isinstance(value, str) else f"{title} {plain(value, None)}"
+                for title, value in zip(titles, values)]
 
     def reasons(self, columns: Iterable[Column] | None = None) -> list[str]:
         """Distinct reasons of missing cells of `columns` (default: all), as they appear: the footnotes."""

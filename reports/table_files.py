@@ -99,7 +99,7 @@ def to_latex(table: Table, name: str) -> str:
     for values, rows in table.blocks():
         lines.append(r"\midrule")
         if table.group:
-            heading = " · ".join(plain(value, None) for value in values)
+            heading = " · ".join(table.headings(values))
             lines.append(rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{\textit{{{_latex(heading)}}}}} \\")
         for row in rows:
             cells = [(row[place], table.columns[place]) for place in places]
@@ -129,7 +129,7 @@ def to_text(table: Table, width: int | None = None) -> str:
     lines.append("  ".join("─" * size for size in widths))
     for values, rows in table.blocks():
         if table.group:
-            lines.append(clean(" · ".join(plain(value, None) for value in values)))
+            lines.append(clean(" · ".join(table.headings(values))))
         for row in rows:
             texts = [plain(row[table.columns.index(column)], column.decimals, interval=False) for column in columns]
             lines.append(_aligned([clean(text) for text in texts], columns, widths))

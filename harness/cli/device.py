@@ -1,7 +1,9 @@
 """`edgefleet device`: what is kept on a device. `gc` collects old bundles, `provision` brings an inference runtime.
 
-A device that does not answer keeps the others from nothing; its reason is in the table, and the exit code is 3.
+A device that fails, for whatever reason, keeps the others from nothing: its reason is in the table, and the exit code
+says that there is one.
 """
+import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,17 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import _output
-from harness.cli._exit import DEVICE_TROUBLE
+from harness.cli._exit import explain
 
 if TYPE_CHECKING:
-    from harness.device import AgentTransport
     from harness.fleet import DeviceSpec
     from harness.home import Home
 
 ORDER = 15
 MAX_AGE_DAYS = 30.0
 
-AT_ONCE = 8                                     # devices that are provisioned at the same time
+AT_ONCE = 8                                     # devices that are worked on at the same time
+Answer = tuple[Sequence[object], int]           # a line of the table and the exit code that it calls for
 DEVICES_HELP = "Names, globs or tag:x; default: all."
 FLEET_HELP = "Fleet file; default: ./fleet.toml, else this machine."
 
@@ -46,9 +48,11 @@ def provision(
       edgefleet device provision nano-a --remove
     """
     chosen, home = _chosen(devices, fleet), _output.new_home()
-    one = _remove if remove else _provision
+    def one(spec: "DeviceSpec") -> Answer:
+        return _tried(spec.name, 3, lambda: _remove(spec, home) if remove else _provision(spec, home))
+
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        answers = list(pool.map(lambda spec: one(spec, home), chosen))
+        answers = list(pool.map(one, chosen))
     _show(("device", "kind", "runtime", "MB pushed>", "trouble"), answers)
 
 
@@ -70,7 +74,9 @@ def gc(
       edgefleet device gc nano-a --max-mb 200
     """
     home = _output.new_home()
-    answers = [_collect(one, home, max_age_days, max_mb) for one in _chosen(devices, fleet)]
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        answers = list(pool.map(lambda one: _tried(one.name, 2, lambda: _collect(one, home, max_age_days, max_mb)),
+                                _chosen(devices, fleet)))
     _show(("device", "files removed>", "MiB kept>", "trouble"), answers)
 
 
@@ -83,57 +89,42 @@ def _chosen(devices: list[str] | None, fleet: Path | None) -> "list[DeviceSpec]"
     return [one for one in spec.select(devices or ["*"], str(path or "the fleet")) if one.transport != "simulated"]
 
 
-def _show(columns: Sequence[str], answers: Sequence[Sequence[object]]) -> None:
-    """The last cell of a line is its trouble."""
-    _output.table(columns, answers)
-    if any(answer[-1] for answer in answers):
-        raise typer.Exit(DEVICE_TROUBLE)
+def _tried(name: str, cells: int, work: Callable[[], Sequence[object]]) -> Answer:
+    """A line of the device's name, `cells` cells and its trouble. Whatever fails, the other devices go on."""
+    try:
+        return (name, *work(), ""), 0
+    except Exception as error:
+        trouble, code = explain(error)
+        return (name, *[None] * cells, trouble), code
+
+
+def _show(columns: Sequence[str], answers: Sequence[Answer]) -> None:
+    """A line a device; the gravest exit code of all is the verb's."""
+    _output.table(columns, [line for line, _ in answers])
+    if worst := max((code for _, code in answers), default=0):
+        raise typer.Exit(worst)
 
 
 def _collect(spec: "DeviceSpec", home: "Home", max_age_days: float, max_mb: float | None) -> Sequence[object]:
     from harness.device import open_device
-    from harness.errors import DeviceError, TrialError
 
-    try:
-        device = open_device(spec, home)
-        try:
-            removed, kept_mb = device.collect_garbage(max_age_days, max_mb)
-        finally:
-            device.close()
-    except (DeviceError, TrialError) as error:
-        return spec.name, None, None, str(error)
-    return spec.name, removed, f"{kept_mb:.1f}", ""
+    with contextlib.closing(open_device(spec, home)) as device:
+        removed, kept_mb = device.collect_garbage(max_age_days, max_mb)
+    return removed, f"{kept_mb:.1f}"
 
 
 def _provision(spec: "DeviceSpec", home: "Home") -> Sequence[object]:
+    from harness.device import open_transport
     from harness.runtimes.provision import provision
 
-    def work(transport: "AgentTransport") -> Sequence[object]:
+    with contextlib.closing(open_transport(spec, home)) as transport:
         made = provision(spec.name, transport, home.cache / "runtimes", _output.words)
-        return spec.name, made.kind, made.runtime, f"{made.pushed_b / 1e6:.1f}", ""
-
-    return _with_cable(spec, home, work)
+    return made.kind, made.runtime, f"{made.pushed_b / 1e6:.1f}"
 
 
 def _remove(spec: "DeviceSpec", home: "Home") -> Sequence[object]:
+    from harness.device import open_transport
     from harness.runtimes.provision import remove
 
-    def work(transport: "AgentTransport") -> Sequence[object]:
-        return spec.name, "removed" if remove(transport) else "had none", None, None, ""
-
-    return _with_cable(spec, home, work)
-
-
-def _with_cable(spec: "DeviceSpec", home: "Home",
-                work: "Callable[[AgentTransport], Sequence[object]]") -> Sequence[object]:
-    from harness.device import open_transport
-    from harness.errors import DeviceError
-
-    try:
-        transport = open_transport(spec, home)
-        try:
-            return work(transport)
-        finally:
-            transport.close()
-    except DeviceError as error:
-        return spec.name, None, None, None, str(error)
+    with contextlib.closing(open_transport(spec, home)) as transport:
+        return "removed" if remove(transport) else "had none", None, None

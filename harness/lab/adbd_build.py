@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from harness import apt
 from harness.errors import ConfigError
 
 VERSION = "29.0.6-28"
@@ -23,6 +24,7 @@ LIBRARIES = (*(name + suffix for name in ("android-libbase", "android-libcutils"
 PROGRAMS = {"apt-get": "apt", "dpkg-deb": "dpkg", "g++": "g++", "gcc": "gcc", "patch": "patch", "tar": "tar",
             "xz": "xz-utils"}
 BUILD_S = 900.0
+WITHOUT_PHONES = "Without phones the lab starts all the same: edgefleet lab up --adb 0"
 
 ADB = "system/core/adb"
 DAEMON = (
@@ -77,51 +79,19 @@ def _need_programs() -> None:
     if packages:
         raise ConfigError("building adbd needs programs that are not here; type: "
                           f"apt-get install {' '.join(packages)}\n"
-                          "Or start a lab without phones: edgefleet lab up --adb 0")
+                          f"{WITHOUT_PHONES}")
 
 
 def _fetch(part: Path) -> Path:
     """Downloads the source package and unpacks the libraries; the folder that stands for / of the latter."""
-    environment = {**os.environ, "APT_CONFIG": str(_apt_config(part))}
-    downloads = part / "downloads"
-    downloads.mkdir()
-    _run(["apt-get", "-q", "update"], downloads, environment)
-    _run(["apt-get", "-q", "source", "--download-only", PACKAGE], downloads, environment)
-    _run(["apt-get", "-q", "download", *LIBRARIES], downloads, environment)
+    try:
+        downloads = apt.fetch(LIBRARIES, "", part, PACKAGE)
+    except ConfigError as error:
+        raise ConfigError(f"adbd cannot be built: {error}\n{WITHOUT_PHONES}") from None
     root = part / "root"
     for package in sorted(downloads.glob("*.deb")):
         _run(["dpkg-deb", "-x", str(package), str(root)], downloads)
     return root
-
-
-def _apt_config(part: Path) -> Path:
-    """An apt configuration that knows the host's Debian mirror with its sources, and keeps its lists to itself."""
-    apt = part / "apt"
-    for name in ("sources", "lists/partial", "cache/archives/partial"):
-        (apt / name).mkdir(parents=True)
-    (apt / "sources" / "debian.sources").write_text(_debian_sources(Path("/etc/apt")))
-    config = apt / "apt.conf"
-    config.write_text(f'Dir::Etc::sourcelist "{apt}/none.list";\nDir::Etc::sourceparts "{apt}/sources";\n'
-                      f'Dir::State::lists "{apt}/lists";\nDir::Cache "{apt}/cache";\n'
-                      f'APT::Sandbox::User "{os.environ.get("USER", "root") if os.getuid() else "root"}";\n'
-                      'Acquire::Languages "none";\n')
-    return config
-
-
-def _debian_sources(etc_apt: Path) -> str:
-    """The host's entry for Debian's main archive with deb-src added, in deb822 form."""
-    for path in sorted((etc_apt / "sources.list.d").glob("*.sources")):
-        for stanza in re.split(r"\n\s*\n", path.read_text()):
-            if re.search(r"^Suites:.*\bbookworm\b", stanza, re.M) and re.search(r"^URIs:.*debian", stanza, re.M):
-                return re.sub(r"^Types:.*$", "Types: deb deb-src", stanza, flags=re.M) + "\n"
-    listed = etc_apt / "sources.list"
-    for line in listed.read_text().splitlines() if listed.is_file() else ():
-        match = re.match(r"deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+bookworm\s+main", line)
-        if match:
-            return (f"Types: deb deb-src\nURIs: {match[1]}\nSuites: bookworm\nComponents: main\n"
-                    "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n")
-    raise ConfigError("building adbd needs Debian 12 (bookworm) in apt's sources, and this machine has no such entry. "
-                      "Start a lab without phones: edgefleet lab up --adb 0")
 
 
 def _unpacked(part: Path) -> Path:
@@ -168,10 +138,10 @@ def _keep_what_runs(part: Path) -> None:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-def _run(argv: Sequence[str], cwd: Path, environment: dict[str, str] | None = None) -> None:
-    done = subprocess.run(argv, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+def _run(argv: Sequence[str], cwd: Path) -> None:
+    done = subprocess.run(argv, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, timeout=BUILD_S, check=False)
     if done.returncode:
         tail = "\n".join(done.stdout.decode("utf-8", "replace").splitlines()[-8:])
         raise ConfigError(f"building adbd failed at `{argv[0]} {argv[1]}`:\n{tail}\n"
-                          "Without phones the lab starts all the same: edgefleet lab up --adb 0")
+                          f"{WITHOUT_PHONES}")

@@ -16,8 +16,9 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from harness import apt
 from harness.errors import ConfigError
-from harness.runtimes import debian, wheels
+from harness.runtimes import wheels
 from harness.runtimes.machine import Platform
 
 PYTHON = (3, 11)                                # Debian 12's
@@ -57,7 +58,7 @@ def archive(cache: Path, say: Callable[[str], None]) -> Path:
     try:
         part.mkdir(parents=True, exist_ok=True)
         requirements = [f"onnxruntime=={onnxruntime}", f"numpy=={numpy}"]
-        files = contents(debian.fetch(PACKAGES, "arm64", part),
+        files = contents(sorted(apt.fetch(PACKAGES, "arm64", part).glob("*.deb")),
                          wheels.download(requirements, TARGET, cache, "the runtime for 64-bit ARM"))
         data = packed(files)
         if len(data) > MAX_MB * 2 ** 20:
@@ -76,7 +77,7 @@ def archive(cache: Path, say: Callable[[str], None]) -> Path:
 def archive_name() -> str:
     """Another recipe is another archive."""
     onnxruntime, numpy = wheels.pins(PYTHON)
-    recipe = repr((debian.SUITE, PACKAGES, WRAPPER, _SONAMES.pattern, _STDLIB_LEFT_OUT.pattern,
+    recipe = repr((apt.SUITE, PACKAGES, WRAPPER, _SONAMES.pattern, _STDLIB_LEFT_OUT.pattern,
                    _WHEELS_LEFT_OUT.pattern))
     version = hashlib.sha256(recipe.encode()).hexdigest()[:8]
     return f"aarch64-onnxruntime{onnxruntime}-numpy{numpy}-{version}.tar.gz"
@@ -96,7 +97,7 @@ def contents(packages: Sequence[Path], wheel_files: Sequence[Path]) -> dict[str,
               "lib/python3/dist-packages/numpy/__init__.py", "lib/python3/dist-packages/onnxruntime/__init__.py")
     lacking = [name for name in needed if name not in files]
     if lacking:
-        raise ConfigError(f"the packages for 64-bit ARM lack {', '.join(lacking)}; {debian.SUITE}'s have changed, so "
+        raise ConfigError(f"the packages for 64-bit ARM lack {', '.join(lacking)}; {apt.SUITE}'s have changed, so "
                           "this version of edgefleet cannot use them")
     return files
 
@@ -117,7 +118,7 @@ def packed(files: dict[str, tuple[int, bytes]]) -> bytes:
 def _add_package(package: Path, files: dict[str, tuple[int, bytes]]) -> None:
     regular: dict[str, bytes] = {}
     links: dict[str, str] = {}
-    for member, data in debian.members(package):
+    for member, data in apt.members(package):
         name = posixpath.normpath(member.name).lstrip("/")
         if data is not None:
             regular[name] = data

@@ -22,7 +22,7 @@ from reports.table import Cell, Column, Missing, Table, interval_shown, plain, s
 from reports.table_files import clean
 
 _HERE = Path(__file__).parent
-_BULKY = 400_000                                # bytes of SVG above which the page shows a PNG instead
+_MEDIA = {"svg": "svg+xml", "png": "png"}
 _PIXELS_PER_INCH = 130                          # a figure's text of 8 pt then reads like the page's own
 
 
@@ -57,6 +57,7 @@ def _facts(query: Query) -> list[tuple[str, str]]:
     return [
         ("tasks", several({f"{trial.task} / {trial.model}" for trial in query.trials})),
         ("devices", str(len(query.devices))), ("methods", str(len({trial.label for trial in query.trials}))),
+        ("training seeds", str(len({trial.training_seed for trial in query.trials}))),
         ("traces", str(len({trial.trace for trial in query.trials}))), ("runs a cell", str(len(repeats))),
         ("window", several({f"{trial.duration_s:g} s" for trial in query.trials})),
         ("runtime", several({trial.runtime for trial in query.trials})),
@@ -81,14 +82,12 @@ def _banner(query: Query) -> tuple[str, str]:
 def _table_view(table: Table) -> dict[str, Any]:
     """What the template loops over: no logic left but escaping."""
     visible = [place for place, column in enumerate(table.columns) if column.key not in table.group]
-    places = [table.keys().index(key) for key in table.group]
-    provenance = table.keys().index("provenance") if "provenance" in table.group else None
+    titles = [table.columns[table.keys().index(key)].title for key in table.group]
     reasons = table.reasons()
     blocks = []
-    for _, rows in table.blocks():
-        first = rows[0]
-        heading = [(table.columns[place].title, plain(first[place], None)) for place in places if place != provenance]
-        blocks.append({"heading": heading, "provenance": "" if provenance is None else first[provenance], "rows": [
+    for values, rows in table.blocks():
+        heading = dict(zip(titles, table.headings(values)))
+        blocks.append({"provenance": heading.pop("provenance", ""), "heading": list(heading.items()), "rows": [
             [_cell_view(row[place], table.columns[place], reasons) for place in visible] for row in rows]})
     title, worth = _split(table.title)
     return {"title": title, "worth": worth, "columns": [table.columns[place] for place in visible], "blocks": blocks,
@@ -131,9 +130,6 @@ def _split(title: str) -> tuple[str, str]:
 
 
 def _picture(drawing: Drawing, style: figure.Style) -> str:
-    """A data URI: SVG, or PNG where thousands of points would make the page heavy."""
-    svg = figure.render(drawing, ["svg"], style, heading=False)["svg"]
-    if len(svg) <= _BULKY:
-        return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
-    png = figure.render(drawing, ["png"], style, heading=False)["png"]
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+    """A data URI."""
+    format, content = figure.picture(drawing, style)
+    return f"data:image/{_MEDIA[format]};base64,{base64.b64encode(content).decode()}"

@@ -29,9 +29,8 @@ def make(query: Query) -> Table:
 
 
 def _row(query: Query, bundle: Row, branch: Row, devices: list[Row]) -> tuple[Cell, ...]:
-    name = f"{bundle.task} / {bundle.model}, training seed {bundle.seed}, {bundle.id[:8]}"
-    return (name, branch.id, branch.kind or "unnamed", branch.accuracy * 100.0, branch.macs / 1e6, branch.params / 1e3,
-            branch.size_b / 1024, branch.precision,
+    return (query.bundle_name(bundle.id), branch.id, branch.kind or "unnamed", branch.accuracy * 100.0,
+            branch.macs / 1e6, branch.params / 1e3, branch.size_b / 1024, branch.precision,
             *(_latency(query, device, bundle, branch) for device in devices))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from device_agents.wire import canonical_json
 from reports.query import Query, Row
-from reports.table import Cell, Column, Missing, Table
+from reports.table import Cell, Column, Missing, Table, names
 
 PLACE = 17
 FOLDED = False
@@ -27,7 +27,7 @@ def make(query: Query) -> Table:
     firsts = {(query.parent(trial), trial.label, trial.device): trial for trial in reversed(query.trials)}
     for (bundle, label, device), first in firsts.items():
         rows.append(_row(query, first, query.all_bundles[bundle], query.preparations.get((label, device, bundle))))
-    columns = (*(Column(key, key.replace("_", " "), numeric=False) for key in _NAMES),
+    columns = (*names(_NAMES),
                Column("joint_passes", "joint passes", "samples", 0, about="training that all rows of a network share"),
                *_SPENT, Column("bytes", "pushed", "MB", 2, about="branches of the bundle that its trials run"),
                Column("configurations", "tuned over", "", 0, about="configurations drawn; one score for all methods"),

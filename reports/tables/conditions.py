@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from reports import cells
 from reports.provenance import titled
 from reports.query import Query, Row
-from reports.table import Column, Table
+from reports.table import Column, Table, names
 
 PLACE = 60
 FOLDED = True
 
 METRICS = (cells.LOAD_ASKED, cells.LOAD_ACHIEVED, cells.ARRIVALS, cells.SERVED, cells.EXPIRED, cells.THROUGHPUT,
            cells.SAMPLER, cells.TEMPERATURE)
-_NAMES = tuple(Column(key, key, numeric=False) for key in ("device", "trace", "provenance", "method"))
 _ENDS = (Column("ready", "ready before the start", numeric=False,
                 about="preflight of each run: yes, no, or unknown where a sensor is missing"),
          Column("flags", "flags", numeric=False, about="runs that are kept and flagged"))
@@ -24,14 +23,14 @@ _NOTES = ("Medians over runs. Load is of all cores; the harness plays it, so it 
 
 
 def make(query: Query) -> Table:
-    rows = [(trials[0].device, trials[0].trace, trials[0].provenance, trials[0].label,
+    place = ("device", "trace", "provenance", *query.network_keys)
+    rows = [(trials[0].device, trials[0].trace, trials[0].provenance, *query.network(trials[0]), trials[0].label,
              *(cells.cell(query, trials, metric) for metric in METRICS), _ready(query, trials), _flags(query, trials))
             for trials in query.cells]
     title = titled("Conditions that the runs met", {trial.provenance for trial in query.trials},
                    {trial.processor for trial in query.trials})
-    return Table(title, (*_NAMES, *(metric.column for metric in METRICS), *_ENDS), tuple(rows),
-                 _NOTES, tuple(sorted({str(row[2]) for row in rows})),
-                 ("device", "trace", "provenance"))
+    return Table(title, (*names((*place, "method")), *(metric.column for metric in METRICS), *_ENDS), tuple(rows),
+                 _NOTES, tuple(sorted({str(row[2]) for row in rows})), place)
 
 
 def _ready(query: Query, trials: Sequence[Row]) -> str:

@@ -8,7 +8,8 @@ FOLDED = True
 
 _COLUMNS = (
     Column("device", "device", numeric=False), Column("provenance", "provenance", numeric=False),
-    Column("runtime", "runtime", numeric=False), Column("branch", "branch", numeric=False),
+    Column("runtime", "runtime", numeric=False), Column("bundle", "bundle", numeric=False),
+    Column("branch", "branch", numeric=False),
     Column("latency_ms", "latency median", "ms"), Column("latency_p95_ms", "latency p95", "ms"),
     Column("load_ms", "load", "ms"), Column("peak_rss_mb", "peak memory", "MiB", 1),
     Column("energy_mj", "energy", "mJ"), Column("source", "source", numeric=False, detail=1),
@@ -21,12 +22,12 @@ def make(query: Query) -> Table:
     devices = list(query.devices)
     costs = sorted(query.costs, key=lambda cost: (devices.index(cost.device), cost.runtime, cost.bundle,
                                                   order.get((cost.bundle, cost.branch), len(order)), cost.branch))
-    rows = [(cost.device, cost.provenance, cost.runtime, cost.branch, cost.latency_ms,
+    rows = [(cost.device, cost.provenance, cost.runtime, query.bundle_name(cost.bundle), cost.branch, cost.latency_ms,
              *(_known(getattr(cost, key), key) for key in ("latency_p95_ms", "load_ms", "peak_rss_mb", "energy_mj")),
              cost.source) for cost in costs]
     found = ordered(cost.provenance for cost in costs)
     title = titled("Idle cost of each branch", found, {trial.processor for trial in query.trials})
-    return Table(title, _COLUMNS, tuple(rows), (), found, ("device", "provenance", "runtime"))
+    return Table(title, _COLUMNS, tuple(rows), (), found, ("device", "provenance", "runtime", "bundle"))
 
 
 def _known(value: float | None, key: str) -> Cell:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from reports.provenance import ordered, titled
 from reports.query import Query, Row
 from reports.stats import Reading, over_runs
-from reports.table import Cell, Column, Missing, Table
+from reports.table import Cell, Column, Missing, Table, names
 
 PLACE = 25
 FOLDED = False
@@ -51,8 +51,7 @@ def make(query: Query) -> Table:
     places: dict[tuple[Cell, ...], dict[tuple[int, int], list[Row]]] = {}
     for trial in query.trials:
         if trial.method == "fixed" and trial.state == "done":
-            bundle = query.bundles[trial.bundle]
-            key = (trial.device, trial.trace, trial.provenance, trial.task, trial.model, bundle.seed,
+            key = (trial.device, trial.trace, trial.provenance, trial.task, trial.model, trial.training_seed,
                    query.place(trial))
             places.setdefault(key, {}).setdefault((trial.seed, trial.repeat), []).append(trial)
     rows: list[tuple[Cell, ...]] = []
@@ -66,7 +65,7 @@ def make(query: Query) -> Table:
              f"waited at the end of a bin ({BINS} a window)."]
     if not rows:
         notes = ["No two fixed branches ran beside each other, so there is nothing for an oracle to choose from."]
-    columns = (*(Column(key, key.replace("_", " "), numeric=False) for key in _NAMES), *_NUMBERS,
+    columns = (*names(_NAMES), *_NUMBERS,
                Column("choices", "branches", numeric=False, detail=1, about="share of the bins"),
                Column("runs", "runs", "", 0))
     shown = ordered(str(place[2]) for place in places)

@@ -10,7 +10,7 @@ from device_agents.wire import canonical_json
 from reports import cells
 from reports.provenance import titled
 from reports.query import Query, Row
-from reports.table import Cell, Column, Missing, Table
+from reports.table import Cell, Column, Missing, Table, names
 
 PLACE = 10
 FOLDED = False
@@ -33,7 +33,7 @@ def make(query: Query) -> Table:
                      *(cells.cell(query, trials, metric) for metric in METRICS), compared, own_column, source,
                      *(cells.cell(query, trials, metric) for metric in RUNNING),
                      sum(trial.state == "done" for trial in trials), len(trials)))
-    columns = (*(Column(key, key.replace("_", " "), numeric=False) for key in dimensions),
+    columns = (*names(dimensions),
                *(metric.column for metric in METRICS), cells.ENERGY.column, _MODELLED, _SOURCE,
                *(metric.column for metric in RUNNING), *_ENDS)
     table = Table(titled("Methods by device and trace", {trial.provenance for trial in query.trials},
@@ -46,8 +46,8 @@ def make(query: Query) -> Table:
 def _dimensions(query: Query) -> list[str]:
     """Always device, trace, provenance and method; task, model, training seed and the like where they vary."""
     groups = query.cells
-    extra = [key for key in ("task", "model", "training_seed", "engine", "processor")
-             if len({_value(query, group[0], key) for group in groups}) > 1]
+    extra = [*query.network_keys, *(key for key in ("engine", "processor")
+                                    if len({getattr(group[0], key) for group in groups}) > 1)]
     engines = {(group[0].label, group[0].engine) for group in groups}
     if "engine" in extra and len(engines) == len({label for label, _ in engines}):
         extra.remove("engine")                  # each method has its own: the label says it all
@@ -58,15 +58,9 @@ def _dimensions(query: Query) -> list[str]:
 
 
 def _values(query: Query, trials: Sequence[Row], keys: Sequence[str]) -> list[Any]:
-    return [_variant(query, trials[0]) if key == "variant" else _value(query, trials[0], key) for key in keys]
-
-
-def _value(query: Query, trial: Row, key: str) -> Any:
-    if key == "method":
-        return trial.label
-    if key == "training_seed":
-        return query.bundles[trial.bundle].seed
-    return getattr(trial, key)
+    first = trials[0]
+    known = {"method": first.label, "variant": _variant(query, first) if "variant" in keys else ""}
+    return [known[key] if key in known else getattr(first, key) for key in keys]
 
 
 def _variant(query: Query, trial: Row) -> str:

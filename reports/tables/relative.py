@@ -9,19 +9,20 @@ from reports import cells
 from reports.provenance import ordered, titled
 from reports.query import Query, Row
 from reports.stats import TOO_SMALL, ratio
-from reports.table import Cell, Column, Missing, Table
+from reports.table import Cell, Column, Missing, Table, names
 
 PLACE = 20
 FOLDED = False
 
 REFERENCE = "fixed-full"
 METRICS = (cells.ON_TIME, cells.LATENCY, cells.LATENCY_P95, cells.RESPONSE_P95, cells.ENERGY, cells.MEMORY)
-_NAMES = tuple(Column(key, key, numeric=False) for key in ("device", "trace", "provenance", "method"))
 
 
 def make(query: Query) -> Table:
     reference = _reference(query.trials)
-    columns = (*_NAMES, *(Column(f"{metric.name}_ratio", metric.column.title, "×", 3) for metric in METRICS),
+    place = ("device", "trace", "provenance", *query.network_keys)
+    columns = (*names((*place, "method")),
+               *(Column(f"{metric.name}_ratio", metric.column.title, "×", 3) for metric in METRICS),
                Column("pairs", "pairs", "", 0, about="runs of both sides with the same seed"))
     rows = []
     for trials in query.cells:
@@ -29,7 +30,7 @@ def make(query: Query) -> Table:
         if trials[0].label != reference and against:
             first = trials[0]
             pairs = _paired(trials, against)
-            rows.append((first.device, first.trace, first.provenance, first.label,
+            rows.append((first.device, first.trace, first.provenance, *query.network(first), first.label,
                          *(_cell(query, trials, against, metric) for metric in METRICS), len(pairs)))
     notes = ["Below 1 is less than the reference: better for latency, energy and memory, worse for on-time accuracy.",
              "95 % intervals over runs, paired by seed where possible, not adjusted for the number of rows."]
@@ -39,7 +40,7 @@ def make(query: Query) -> Table:
     shown = ordered(str(row[2]) for row in rows)
     title = titled(f"Methods relative to {reference or 'a fixed branch'}", shown,
                    {trial.processor for trial in query.trials})
-    return Table(title, columns, tuple(rows), tuple(notes), shown, ("device", "trace", "provenance"))
+    return Table(title, columns, tuple(rows), tuple(notes), shown, place)
 
 
 def _reference(trials: Sequence[Row]) -> str:

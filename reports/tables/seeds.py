@@ -11,7 +11,7 @@ from reports import cells
 from reports.provenance import ordered, titled
 from reports.query import Query, Row
 from reports.stats import MixedProvenanceError, Reading, over_runs
-from reports.table import Cell, Column, Missing, Table
+from reports.table import Cell, Column, Missing, Table, names
 
 PLACE = 15
 FOLDED = False
@@ -27,13 +27,13 @@ def make(query: Query) -> Table:
         # An edited campaign keeps its older trials: another duration, say, is another row, never pooled.
         place = (trial.device, trial.trace, trial.provenance, trial.task, trial.model, trial.label,
                  query.place(trial, without=("bundle",)))
-        groups.setdefault(place, {}).setdefault(query.bundles[trial.bundle].seed, []).append(trial)
+        groups.setdefault(place, {}).setdefault(trial.training_seed, []).append(trial)
     several = {place: seeds for place, seeds in groups.items() if len(seeds) > 1}
     rows = [(*place[:-1], *(_cell(query, list(seeds.values()), metric) for metric in METRICS), len(seeds))
             for place, seeds in several.items()]
     notes = ["Medians over training seeds, with 95 % intervals over seeds where there are at least three; a seed "
              "counts by the median of its repeats."] if rows else ["One training seed a network: nothing to pool."]
-    columns = (*(Column(key, key, numeric=False) for key in _NAMES), *(metric.column for metric in METRICS),
+    columns = (*names(_NAMES), *(metric.column for metric in METRICS),
                Column("seeds", "seeds", "", 0, about="networks trained from different seeds"))
     shown = ordered(place[2] for place in several)
     return Table(titled("Methods over training seeds", shown, {trial.processor for trial in query.trials}), columns,

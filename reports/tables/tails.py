@@ -5,34 +5,32 @@ A quantile that the run is too short for is not printed: "n too small" and the n
 from reports.provenance import titled
 from reports.query import Query
 from reports.stats import quantile_interval
-from reports.table import Cell, Column, Missing, Table
+from reports.table import Cell, Column, Missing, Table, names
 
 PLACE = 70
 FOLDED = True
 
 QUANTILES = ((0.5, "p50"), (0.9, "p90"), (0.95, "p95"), (0.99, "p99"))
-_COLUMNS = (
-    Column("device", "device", numeric=False), Column("trace", "trace", numeric=False),
-    Column("provenance", "provenance", numeric=False), Column("method", "method", numeric=False),
+_NUMBERS = (
     Column("repeat", "repeat", "", 0), Column("served", "served", "", 0),
     *(Column(f"response_{name}_ms", name, "ms") for _, name in QUANTILES),
 )
 
 
 def make(query: Query) -> Table:
-    rows = []
+    place, rows = ("device", "trace", "provenance", *query.network_keys), []
     for trial in query.trials:
         if trial.state == "done":
             values = [row.response_ms for row in query.inferences(trial, ("number", "response_ms"))
                       if row.response_ms is not None]
-            rows.append((trial.device, trial.trace, trial.provenance, trial.label, trial.repeat, len(values),
-                         *(_quantile(values, q) for q, _ in QUANTILES)))
+            rows.append((trial.device, trial.trace, trial.provenance, *query.network(trial), trial.label,
+                         trial.repeat, len(values), *(_quantile(values, q) for q, _ in QUANTILES)))
     title = titled("Response time within each run", {str(row[2]) for row in rows},
                    {trial.processor for trial in query.trials})
     notes = ("From due time to answer, waiting included, of served arrivals; intervals of 95 % from order statistics, "
              "as if arrivals were independent: within a run they are not quite, so compare methods by runs.",)
-    return Table(title, _COLUMNS, tuple(rows), notes, tuple(sorted({str(row[2]) for row in rows})),
-                 ("device", "trace", "provenance"))
+    return Table(title, (*names((*place, "method")), *_NUMBERS), tuple(rows), notes,
+                 tuple(sorted({str(row[2]) for row in rows})), place)
 
 
 def _quantile(values: list[float], q: float) -> Cell:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from harness import apt
 from harness.lab.lab import Lab
-from harness.runtimes import debian
 from tests import lab_kit
 from tests.e2e.spine import edgefleet, query
 from tests.lab.test_provision import MIN_SAMPLES, predictions
@@ -29,7 +29,7 @@ SUBSYSTEMS = ("proc", "dev")
 @pytest.fixture(scope="module")
 def root_file_system(arm_programs_run: None) -> Path:
     """Debian for arm64 with a Python, made once."""
-    folder = lab_kit.CACHE / f"arm64-{debian.SUITE}"
+    folder = lab_kit.CACHE / f"arm64-{apt.SUITE}"
     if folder.is_dir():
         return folder
     missing = [name for name in ("mmdebstrap", "arch-test") if shutil.which(name) is None]
@@ -39,7 +39,7 @@ def root_file_system(arm_programs_run: None) -> Path:
     lab_kit.CACHE.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(["mmdebstrap", "--arch=arm64", "--variant=minbase",
                            "--include=python3-minimal,libpython3-stdlib",
-                           debian.SUITE, part, debian.mirror(Path("/etc/apt"))], capture_output=True, text=True,
+                           apt.SUITE, part, apt.mirror(Path("/etc/apt"))], capture_output=True, text=True,
                           timeout=MAKE_S, check=False)
     if done.returncode:
         pytest.skip(f"mmdebstrap: {done.stderr.strip().splitlines()[-1]}")

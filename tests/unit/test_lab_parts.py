@@ -9,6 +9,7 @@ from device_agents import probe, registry, sampler
 from device_agents.seams import EnergySource, Sensor
 from device_agents.sensors.memory import Memory
 from device_agents.sensors.thermal import Thermal
+from harness import apt
 from harness.errors import ConfigError
 from harness.fleet import load_fleet
 from harness.lab import adbd_build, board, lab, phone
@@ -133,17 +134,11 @@ def test_a_loopback_lab_leaves_nothing_behind(tmp_path: Path) -> None:
             continue
 
 
-def test_debian_s_sources_are_found_in_either_form(tmp_path: Path) -> None:
-    (tmp_path / "sources.list.d").mkdir()
-    (tmp_path / "sources.list").write_text("# old\ndeb [signed-by=/k] http://mirror/debian bookworm main contrib\n")
-    assert "URIs: http://mirror/debian\n" in adbd_build._debian_sources(tmp_path)
-    (tmp_path / "sources.list.d" / "debian.sources").write_text(
-        "# a mirror\nTypes: deb\nURIs: http://other/debian\nSuites: bookworm bookworm-updates\nComponents: main\n\n"
-        "Types: deb\nURIs: http://other/debian-security\nSuites: bookworm-security\nComponents: main\n")
-    found = adbd_build._debian_sources(tmp_path)
-    assert "Types: deb deb-src" in found and "http://other/debian\n" in found and "security" not in found
-    with pytest.raises(ConfigError, match="--adb 0"):
-        adbd_build._debian_sources(tmp_path / "nothing")
+def test_phones_that_cannot_be_built_leave_a_lab_without_them(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(apt.MIRROR_VARIABLE, "http://127.0.0.1:9/debian")        # refuses
+    with pytest.raises(ConfigError, match=r"(?s)adbd cannot be built.*--adb 0"):
+        adbd_build._fetch(tmp_path)
 
 
 def test_what_a_lab_device_measures_is_labelled_synthetic(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from harness import apt
 from harness.errors import ConfigError, DeviceUnsupported
 from harness.fleet import DeviceSpec
-from harness.runtimes import aarch64_bundle, debian, install, wheels
+from harness.runtimes import aarch64_bundle, install, wheels
 from harness.runtimes.machine import Platform, ask
 from harness.runtimes.provision import BUNDLE, WHEELS, choose, fetch
 from harness.transports.local import LocalTransport
@@ -102,24 +103,25 @@ def test_a_real_python_is_asked_and_a_missing_one_is_none(tmp_path: Path) -> Non
 
 
 def test_the_mirror_is_this_machine_s_or_the_stated_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(debian.MIRROR_VARIABLE, raising=False)
+    monkeypatch.delenv(apt.MIRROR_VARIABLE, raising=False)
     with pytest.raises(ConfigError, match=r"names no mirror of Debian.*set EDGEFLEET_DEBIAN_MIRROR"):
-        debian.mirror(tmp_path)
+        apt.mirror(tmp_path)
     (tmp_path / "sources.list").write_text("deb [arch=amd64] http://ubuntu.example/ubuntu noble main\n"
                                            "deb [signed-by=/k.gpg] http://mirror.example/debian bookworm main\n")
-    assert debian.mirror(tmp_path) == "http://mirror.example/debian"
+    assert apt.mirror(tmp_path) == "http://mirror.example/debian"
     (tmp_path / "sources.list.d").mkdir()
     (tmp_path / "sources.list.d" / "debian.sources").write_text(
-        "Types: deb\nURIs: https://other.example/debian\nSuites: bookworm\n")
-    assert debian.mirror(tmp_path) == "https://other.example/debian"
-    monkeypatch.setenv(debian.MIRROR_VARIABLE, "http://own.example/debian")
-    assert debian.mirror(tmp_path) == "http://own.example/debian"
+        "# a mirror\nTypes: deb\nURIs: https://other.example/debian-security\nSuites: bookworm-security\n\n"
+        "Types: deb\nURIs: https://other.example/debian\nSuites: bookworm bookworm-updates\n")
+    assert apt.mirror(tmp_path) == "https://other.example/debian"
+    monkeypatch.setenv(apt.MIRROR_VARIABLE, "http://own.example/debian")
+    assert apt.mirror(tmp_path) == "http://own.example/debian"
 
 
 def test_a_machine_without_apt_says_what_is_missing(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match=r"not installed: apt, dpkg.*Debian or Ubuntu"):
-        debian.fetch(["libc6"], "arm64", tmp_path)
+        apt.fetch(["libc6"], "arm64", tmp_path)
 
 
 def test_the_archive_is_a_function_of_its_files() -> None:

@@ -11,6 +11,7 @@ import torch
 from device_agents import registry
 from device_agents.seams import UserError
 from device_agents.wire import Cost
+from tests.network_kit import EVERY_KIND, HALVES, two_stages, write_plugins
 from workloads.build import build_bundle
 from workloads.bundle import SEARCHES, TRAINING, BundleFolder, open_bundle, write_policy
 from workloads.derive import derive
@@ -20,54 +21,7 @@ from workloads.seams import DeviceCase, Prepared, Progress
 
 torch.set_num_threads(1)                        # tiny networks: a second thread only waits
 
-TASK = '''"""Two classes, a bright top or bottom. Its test split can be sealed: whoever looks at it then, fails."""
-import os
-import numpy as np
-from workloads.seams import Dataset, Split, Task
-
-class Sealed:
-    def __getattribute__(self, name):
-        raise AssertionError("the test split was read: " + name)
-
-    __getitem__ = __iter__ = __len__ = __getattribute__
-
-class Halves(Task):
-    classes = 2
-    shape = (1, 8, 8)
-
-    def checksum(self):
-        return "0" * 64
-
-    def load(self):
-        test = Sealed() if os.environ.get("TEST_SPLIT_SEALED") else made(2, 24)
-        return Dataset(made(0, 96), made(1, 32), test)
-
-def made(seed, count):
-    x = np.random.default_rng(seed).standard_normal((count, 1, 8, 8)).astype(np.float32)
-    y = (np.arange(count) % 2).astype(np.int64)
-    x[y == 0, :, :4] += 3
-    x[y == 1, :, 4:] += 3
-    return Split(x, y)
-'''
-MODEL = '''"""Two stages, the second a slot for two operators, and every kind of branch."""
-from workloads.branches import early_exit, eight_bit, full, narrow, operators
-from workloads.models.operators import chain
-from workloads.seams import Model
-from workloads.supernet import Shape, residual
-
-class Small(Model):
-    training = {"epochs": 6, "batch": 16, "lr": 0.1, "sampled": 1}
-    slots = (1, 2)
-
-    def branches(self):
-        return (full(2), eight_bit(2), early_exit(1), narrow(0.5, 2), operators(2, stage2="fire"),
-                operators(2, stage1="dpconv", stage2="svd"))
-
-    def build(self, shape, classes, specs):
-        look = Shape(4, (4, 8), blocks=(1, 1), strides=((1, 1), (2, 2)), kernel=(3, 3),
-                     operator=lambda name, stage: chain(name, (4, 4 * stage), (stage, stage)))
-        return residual(look, specs, shape[0], classes)
-'''
+BRANCHES = EVERY_KIND + ' operators(2, stage1="dpconv", stage2="svd"),'
 #: made up; "full" takes 10 ms
 COSTS_MS = {"full": 10.0, "int8": 9.0, "exit1": 4.0, "width50": 5.0, "fire-s2": 6.0, "dpconv-s1-svd-s2": 3.0}
 QUICK = {"episodes": 60, "finetune_epochs": 1}
@@ -76,10 +30,8 @@ QUICK = {"episodes": 60, "finetune_epochs": 1}
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BundleFolder, str]:
     home = tmp_path_factory.mktemp("home")
-    for name, text in (("tasks/halves.py", TASK), ("models/small.py", MODEL)):
-        (home / "plugins" / name).parent.mkdir(parents=True, exist_ok=True)
-        (home / "plugins" / name).write_text(text)
-    plugins = str(home / "plugins")
+    texts = {"tasks/halves.py": HALVES, "models/small.py": two_stages(BRANCHES, slots=(1, 2))}
+    plugins = write_plugins(home / "plugins", texts)
     return home, build_bundle(home, Recipe("halves", "small", 3), [], lambda _: None, [plugins]).folder, plugins
 
 

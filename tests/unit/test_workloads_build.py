@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from device_agents.seams import UserError
+from tests.network_kit import HALVES, two_stages, write_plugins
 from workloads.build import build_bundle
 from workloads.bundle import open_bundle
 from workloads.parent import load_parent
@@ -14,45 +15,6 @@ from workloads.seams import Progress
 
 torch.set_num_threads(1)                        # tiny networks: a second thread only waits
 
-TASK = '''"""Two classes: a bright top, or a bright bottom."""
-import numpy as np
-from workloads.seams import Dataset, Split, Task
-
-class Halves(Task):
-    classes = 2
-    shape = (1, 8, 8)
-
-    def checksum(self):
-        return "0" * 64
-
-    def load(self):
-        return Dataset(made(0, 96), made(1, 32), made(2, 24))
-
-def made(seed, count):
-    x = np.random.default_rng(seed).standard_normal((count, 1, 8, 8)).astype(np.float32)
-    y = (np.arange(count) % 2).astype(np.int64)
-    x[y == 0, :, :4] += 3
-    x[y == 1, :, 4:] += 3
-    return Split(x, y)
-'''
-MODEL = '''"""Two stages, every kind of branch."""
-from workloads.branches import early_exit, eight_bit, full, narrow, operators
-from workloads.models.operators import chain
-from workloads.seams import Model
-from workloads.supernet import Shape, residual
-
-class Small(Model):
-    training = {"epochs": 6, "batch": 16, "lr": 0.1, "sampled": 1}
-    slots = (2,)
-
-    def branches(self):
-        return (full(2), eight_bit(2), early_exit(1), narrow(0.5, 2), operators(2, stage2="fire"))
-
-    def build(self, shape, classes, specs):
-        look = Shape(4, (4, 8), blocks=(1, 1), strides=((1, 1), (2, 2)), kernel=(3, 3),
-                     operator=lambda name, stage: chain(name, (4, 8), (2, 2)))
-        return residual(look, specs, shape[0], classes)
-'''
 METHOD = '''"""No paper."""
 from workloads.seams import Method
 
@@ -66,11 +28,8 @@ RECIPE = Recipe("halves", "small", 3)
 
 @pytest.fixture
 def plugins(tmp_path: Path) -> list[str]:
-    folder = tmp_path / "my_plugins"
-    for name, text in (("tasks/halves.py", TASK), ("models/small.py", MODEL), ("methods/best.py", METHOD)):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    return [str(folder)]
+    texts = {"tasks/halves.py": HALVES, "models/small.py": two_stages(), "methods/best.py": METHOD}
+    return [write_plugins(tmp_path / "my_plugins", texts)]
 
 
 def test_a_users_task_and_model_become_a_bundle_and_are_found_again(tmp_path: Path, plugins: list[str]) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 
 from device_agents import registry
 from device_agents.seams import Engine, UserError
+from tests.network_kit import HALVES, two_stages, write_plugins
 from workloads.branches import early_exit, full, narrow, uniform
 from workloads.build import build_bundle
 from workloads.bundle import BundleFolder, open_bundle
@@ -23,49 +24,15 @@ from workloads.seams import DeviceCase, Prepared
 from workloads.supernet import Shape, SuperNet, residual
 
 torch.set_num_threads(1)                        # tiny networks: a second thread only waits
-TASK = '''"""Noise in two classes."""
-import numpy as np
-from workloads.seams import Dataset, Split, Task
-
-class Noise(Task):
-    classes = 2
-    shape = (1, 8, 8)
-
-    def checksum(self):
-        return "0" * 64
-
-    def load(self):
-        return Dataset(*(Split(np.random.default_rng(seed).standard_normal((count, 1, 8, 8)).astype(np.float32),
-                               np.arange(count) % 2) for seed, count in enumerate((64, 16, 12))))
-'''
-MODEL = '''"""Two stages, every kind of branch, every operator."""
-from workloads.branches import early_exit, eight_bit, full, narrow, uniform
-from workloads.models.operators import OPERATORS, chain
-from workloads.seams import Model
-from workloads.supernet import Shape, residual
-
-class Every(Model):
-    training = {"epochs": 1, "batch": 16, "sampled": 1}
-    slots = (2,)
-
-    def branches(self):
-        return (full(2), eight_bit(2), early_exit(1), narrow(0.5, 2), narrow(0.5, 2, depth=1),
-                *(uniform(2, name, self.slots) for name in OPERATORS))
-
-    def build(self, shape, classes, specs):
-        look = Shape(4, (4, 8), blocks=(1, 1), strides=((1, 1), (2, 2)), kernel=(3, 3),
-                     operator=lambda name, stage: chain(name, (4, 8), (2, 2)))
-        return residual(look, specs, shape[0], classes)
-'''
+BRANCHES = ("full(2), eight_bit(2), early_exit(1), narrow(0.5, 2), narrow(0.5, 2, depth=1), "
+            "*(uniform(2, name, self.slots) for name in OPERATORS),")
 
 
 @pytest.fixture
 def built(tmp_path: Path) -> tuple[BundleFolder, tuple[str, ...]]:
-    for name, text in (("tasks/noise.py", TASK), ("models/every.py", MODEL)):
-        (tmp_path / "my_plugins" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "my_plugins" / name).write_text(text)
-    plugins = (str(tmp_path / "my_plugins"),)
-    return build_bundle(tmp_path, Recipe("noise", "every", 1), [], lambda _: None, plugins).folder, plugins
+    texts = {"tasks/halves.py": HALVES, "models/every.py": two_stages(BRANCHES, epochs=1)}
+    plugins = (write_plugins(tmp_path / "my_plugins", texts),)
+    return build_bundle(tmp_path, Recipe("halves", "every", 1), [], lambda _: None, plugins).folder, plugins
 
 
 def prepared(home: Path, parent: BundleFolder, plugins: Sequence[str], **settings: Any) -> Prepared:

@@ -1,8 +1,8 @@
-"""Debian packages of another architecture, fetched by apt's own tools without root and without touching the system.
+"""Debian packages and sources, fetched by apt's own tools without root and without touching the system.
 
-Called by aarch64_bundle.py. apt gets a configuration of its own (sources, lists, status, cache), so that nothing of
-this machine's is read but the mirror's address and Debian's keys, by which apt verifies what it fetches. Refuses a
-machine without apt or without those keys, and says what to install.
+Called by runtimes/aarch64_bundle.py and lab/adbd_build.py. apt gets a configuration of its own (sources, lists, status,
+cache), so that nothing of this machine's is read but the mirror's address and Debian's keys, by which apt verifies what
+it fetches. Refuses a machine without apt or without those keys, and says what to install.
 """
 import os
 import re
@@ -22,21 +22,27 @@ FETCH_S = 600.0
 SILENCE_S = 30                                  # of a mirror, before apt gives up on it
 
 
-def fetch(packages: Sequence[str], architecture: str, folder: Path, etc_apt: Path = Path("/etc/apt")) -> list[Path]:
-    """The packages as .deb files in `folder`, in the order of their names. Raises ConfigError."""
+def fetch(packages: Sequence[str], architecture: str, folder: Path, source: str = "",
+          etc_apt: Path = Path("/etc/apt")) -> Path:
+    """A folder in `folder` with the packages as .deb files, and the files of the source package. Raises ConfigError.
+
+    `architecture` "" is this machine's own.
+    """
     missing = sorted({package for program, package in PROGRAMS.items() if shutil.which(program) is None})
     if missing:
-        raise ConfigError("the runtime for devices without Python is made of Debian packages, which need apt here; "
-                          f"not installed: {', '.join(missing)}. Provision from a Debian or Ubuntu machine.")
+        raise ConfigError("Debian's packages are needed, and apt to fetch them; "
+                          f"not installed: {', '.join(missing)}. Work from a Debian or Ubuntu machine.")
     if not KEYS.is_file():
         raise ConfigError(f"there is no {KEYS} to verify Debian's packages with; type: "
                           "sudo apt-get install debian-archive-keyring")
     downloads = folder / "downloads"
     downloads.mkdir(parents=True)
-    environment = {**os.environ, "APT_CONFIG": str(_configuration(folder, architecture, mirror(etc_apt)))}
+    environment = {**os.environ, "APT_CONFIG": str(_configuration(folder, architecture, mirror(etc_apt), bool(source)))}
     _apt(["update"], downloads, environment)
+    if source:
+        _apt(["source", "--download-only", source], downloads, environment)
     _apt(["download", *packages], downloads, environment)
-    return sorted(downloads.glob("*.deb"))
+    return downloads
 
 
 def members(package: Path) -> Iterator[tuple[tarfile.TarInfo, bytes | None]]:
@@ -66,16 +72,17 @@ def mirror(etc_apt: Path) -> str:
                       f"set {MIRROR_VARIABLE} to the address of one, which ends in /debian")
 
 
-def _configuration(folder: Path, architecture: str, address: str) -> Path:
+def _configuration(folder: Path, architecture: str, address: str, with_sources: bool) -> Path:
     apt = folder / "apt"
     for name in ("sources", "lists/partial", "cache/archives/partial", "preferences"):
         (apt / name).mkdir(parents=True)
     (apt / "status").touch()
     (apt / "sources" / "debian.sources").write_text(
-        f"Types: deb\nURIs: {address}\nSuites: {SUITE}\nComponents: main\nSigned-By: {KEYS}\n")
+        f"Types: deb{' deb-src' if with_sources else ''}\nURIs: {address}\nSuites: {SUITE}\nComponents: main\n"
+        f"Signed-By: {KEYS}\n")
     config = apt / "apt.conf"
-    config.write_text(f'APT::Architecture "{architecture}";\nAPT::Architectures "{architecture}";\n'
-                      f'Dir::Etc::sourcelist "{apt}/none.list";\nDir::Etc::sourceparts "{apt}/sources";\n'
+    foreign = f'APT::Architecture "{architecture}";\nAPT::Architectures "{architecture}";\n' if architecture else ""
+    config.write_text(foreign + f'Dir::Etc::sourcelist "{apt}/none.list";\nDir::Etc::sourceparts "{apt}/sources";\n'
                       f'Dir::Etc::preferences "{apt}/none";\nDir::Etc::preferencesparts "{apt}/preferences";\n'
                       f'Dir::State "{apt}";\nDir::State::lists "{apt}/lists";\nDir::State::status "{apt}/status";\n'
                       f'Dir::Cache "{apt}/cache";\nAPT::Sandbox::User "{_user()}";\nAcquire::Languages "none";\n'
