@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from db.store import Store
-from device_agents.wire import Cost, LoadTrace, Trial, costed_as
+from device_agents.wire import Cost, LoadTrace, Trial, canonical_json, costed_as
 from harness.campaign import derive_seed, trial_id, trial_of
 from harness.driver import run_trials
 from harness.errors import AgentFailed, DeviceUnreachable, DeviceUnsupported
@@ -85,11 +85,12 @@ def _opened(resolved: Resolved, home: Home, store: Store, one: Waiting, devices:
 
 def _costs(resolved: Resolved, home: Home, store: Store, trial: Trial, devices: Sequence[str]) -> tuple[Cost, ...]:
     """Idle costs of the trial's branches on its device, which is profiled where the store has none."""
-    costs = store.costs(trial.device, trial.bundle, trial.engine, trial.runtime)
+    key = trial.device, trial.bundle, trial.engine, trial.runtime, canonical_json(trial.knobs)
+    costs = store.costs(*key)
     if not costs:
         with _runner(resolved, home, devices) as runner:
             costs = runner.profiled(trial)
-        store.save_costs(trial.device, trial.bundle, trial.engine, trial.runtime, costs)
+        store.save_costs(*key, costs)
     return costs
 
 

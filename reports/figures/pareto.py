@@ -9,7 +9,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from device_agents.wire import costed_as
+from device_agents.wire import canonical_json, costed_as
 from reports import cells
 from reports.figure import Drawing, Style, labelled, series_of
 from reports.provenance import ordered, titled
@@ -62,8 +62,9 @@ def _branch_rows(query: Query) -> list[tuple[Cell, ...]]:
     for trial in query.trials:
         accuracy = {branch.id: branch.accuracy * 100.0 for branch in query.branches[trial.bundle]}
         for cost in query.costs:
-            if cost.branch in accuracy and (cost.device, cost.bundle, cost.engine, cost.runtime) == (
-                    trial.device, trial.bundle, *costed_as(trial.engine, trial.runtime)):
+            if cost.branch in accuracy and (cost.device, cost.bundle, cost.engine, cost.runtime, cost.knobs) == (
+                    trial.device, trial.bundle, *costed_as(trial.engine, trial.runtime),
+                    canonical_json(trial.definition["knobs"])):
                 key = (panels[trial.id], trial.trace, cost.provenance, "branch", cost.branch)
                 found[key] = (*key, float(cost.latency_ms), accuracy[cost.branch], Missing("branches have no deadline"))
     return list(found.values())
