@@ -19,7 +19,7 @@ from sqlalchemy import (
 from device_agents.wire import PROVENANCES
 
 #: Version of the schema: the newest file in migrations/versions/.
-REVISION = "0002"
+REVISION = "0003"
 
 STATES = ("pending", "running", "done", "failed", "skipped")
 
@@ -85,6 +85,7 @@ cost = Table(
     Column("branch", Text, primary_key=True),
     Column("engine", Text, primary_key=True),
     Column("runtime", Text, primary_key=True),
+    Column("knobs", Text, primary_key=True),               # of the engine, as canonical JSON
     Column("latency_ms", Float, nullable=False),
     Column("latency_p95_ms", Float),
     Column("load_ms", Float),

@@ -117,19 +117,19 @@ class Store:
         rows = self.read("branch", bundle=bundle_id)
         return tuple(Branch(**{key: row[key] for key in Branch._fields}) for row in rows)
 
-    def save_costs(self, device: str, bundle_id: str, engine: str, runtime: str, costs: Sequence[Cost],
+    def save_costs(self, device: str, bundle_id: str, engine: str, runtime: str, knobs: str, costs: Sequence[Cost],
                    now_s: float | None = None) -> None:
-        """What the branches cost on a device, in place of what was known."""
+        """What the branches cost on a device with these knobs (canonical JSON), in place of what was known."""
         now_s = time.time() if now_s is None else now_s
         rows = [{**cost._asdict(), "device": device, "bundle": bundle_id, "engine": engine, "runtime": runtime,
-                 "measured_s": now_s} for cost in costs]
+                 "knobs": knobs, "measured_s": now_s} for cost in costs]
         with self.transaction() as connection:
             if rows:
                 _upsert(connection, schema.cost, rows)
 
-    def costs(self, device: str, bundle_id: str, engine: str, runtime: str) -> tuple[Cost, ...]:
-        """In order of branch names; empty when the device was not profiled with this runtime."""
-        rows = self.read("cost", device=device, bundle=bundle_id, engine=engine, runtime=runtime)
+    def costs(self, device: str, bundle_id: str, engine: str, runtime: str, knobs: str) -> tuple[Cost, ...]:
+        """In order of branch names; empty when the device was not profiled with this runtime and these knobs."""
+        rows = self.read("cost", device=device, bundle=bundle_id, engine=engine, runtime=runtime, knobs=knobs)
         return tuple(Cost(**{key: row[key] for key in Cost._fields}) for row in rows)
 
     def save_preparation(self, campaign: str, label: str, device: str, bundle_id: str, adapter: str,

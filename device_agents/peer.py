@@ -19,6 +19,7 @@ _CONNECT_S = 2.0
 _WEIGHT = 0.5                                   # of a new reading of the link
 _SILENT = 2                                     # probes without an answer, running, after which the link is not known
 _LEAST_MS_PER_B = 1e-6                          # no byte is taken to travel quicker: 8 Gbit/s
+_LEAST_CALL_S, _CALL_S = 0.05, 1.0              # of call_s()
 _MOST_B = 512                                   # of what a peer says
 
 #: (class, microseconds that the peer took, round trip without them in ms)
@@ -40,9 +41,7 @@ class Peer:
         self._large = b"\0" * max(frames.LEAST_PROBE_B, sample_b + frames.REQUEST.size)
         self._work: Optional[Channel] = None
         self._probe: Optional[Channel] = None
-        self._rtt_ms: Optional[float] = None
-        self._ms_per_b: Optional[float] = None
-        self._silent = 0
+        self._known = Known()
         self._said = ""
         self._stopping = threading.Event()
         self._look()
@@ -70,17 +69,11 @@ class Peer:
             self.unanswered_count += 1
             raise
         trip_ms = (time.monotonic() - begun_s) * 1e3 - served_us / 1e3
-        rtt_ms = self._rtt_ms
-        if rtt_ms is not None and len(body) >= frames.LEAST_PROBE_B:
-            self._ms_per_b = _smooth(self._ms_per_b, (trip_ms - rtt_ms) / len(body))
+        self._known.worked(trip_ms, len(body))
         return label, served_us, trip_ms
 
     def link(self) -> Dict[str, Optional[float]]:
-        """rtt_ms of a small frame, net_mbps that a sample travels with; None: not known now."""
-        rtt_ms, ms_per_b = self._rtt_ms, self._ms_per_b
-        if rtt_ms is None or ms_per_b is None:
-            return {"rtt_ms": rtt_ms, "net_mbps": None}
-        return {"rtt_ms": rtt_ms, "net_mbps": 8e-3 / max(_LEAST_MS_PER_B, ms_per_b)}
+        return self._known.read()
 
     def close(self) -> None:
         """Ends the thread and tells the peer that it is not needed any more."""
@@ -109,24 +102,17 @@ class Peer:
                 self._work = self._connect()
             small_ms, large_ms = self._timed(b""), self._timed(self._large)
         except Unanswered:                      # lost on the way: the connection is sound
-            self._silence()
+            self._known.unanswered()
         except (OSError, Refused) as error:
-            self._rtt_ms = self._ms_per_b = None
+            self._known.forget()
             _close(self._probe)
             self._probe = None
             self._tell("peer %s: %s" % (self.name, error))
         else:
-            self._silent = 0
-            self._rtt_ms = _smooth(self._rtt_ms, small_ms)
-            self._ms_per_b = _smooth(self._ms_per_b, (large_ms - small_ms) / len(self._large))
+            self._known.probed(small_ms, large_ms, len(self._large))
             if self._said:
                 self._tell("")
                 self._note("peer %s answers again" % self.name)
-
-    def _silence(self) -> None:
-        self._silent += 1
-        if self._silent >= _SILENT:
-            self._rtt_ms = self._ms_per_b = None
 
     def _tell(self, text: str) -> None:
         """Once for each new trouble."""
@@ -171,6 +157,42 @@ class Peer:
             raise
 
 
+class Known:
+    """What is known of a link: readings of probes and of inferences, smoothed."""
+
+    def __init__(self) -> None:
+        self._rtt_ms: Optional[float] = None
+        self._ms_per_b: Optional[float] = None
+        self._silent = 0
+
+    def read(self) -> Dict[str, Optional[float]]:
+        """rtt_ms of a small frame, net_mbps that a sample travels with; None: not known now."""
+        rtt_ms, ms_per_b = self._rtt_ms, self._ms_per_b
+        if rtt_ms is None or ms_per_b is None:
+            return {"rtt_ms": rtt_ms, "net_mbps": None}
+        return {"rtt_ms": rtt_ms, "net_mbps": 8e-3 / max(_LEAST_MS_PER_B, ms_per_b)}
+
+    def probed(self, small_ms: float, large_ms: float, large_b: int) -> None:
+        self._silent = 0
+        self._rtt_ms = _smooth(self._rtt_ms, small_ms)
+        self._ms_per_b = _smooth(self._ms_per_b, (large_ms - small_ms) / large_b)
+
+    def worked(self, trip_ms: float, body_b: int) -> None:
+        """An inference of this size was there and back; too small ones tell nothing of the rate."""
+        rtt_ms = self._rtt_ms
+        if rtt_ms is not None and body_b >= frames.LEAST_PROBE_B:
+            self._ms_per_b = _smooth(self._ms_per_b, (trip_ms - rtt_ms) / body_b)
+
+    def unanswered(self) -> None:
+        """A probe was lost."""
+        self._silent += 1
+        if self._silent >= _SILENT:
+            self.forget()
+
+    def forget(self) -> None:
+        self._rtt_ms = self._ms_per_b = None
+
+
 class Link(Sensor):
     """The link to the peer that was used last; with it, what was asked of the shaper."""
 
@@ -179,8 +201,8 @@ class Link(Sensor):
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.peers: Sequence[Peer] = ()
-        self.last: Optional[Peer] = None
+        self.peers: Sequence[Any] = ()          # Peer, or what stands in for it
+        self.last: Any = None
 
     def read(self, root: str) -> Dict[str, Optional[float]]:  # noqa: ARG002
         reading: Dict[str, Optional[float]] = dict.fromkeys(self.metrics)
@@ -191,6 +213,11 @@ class Link(Sensor):
                            remote_count=sum(peer.asked_count for peer in self.peers),
                            unanswered_count=sum(peer.unanswered_count for peer in self.peers))
         return reading
+
+
+def call_s(deadline_ms: Optional[float]) -> float:
+    """How long an inference may be asked for before it is served here after all."""
+    return _CALL_S if deadline_ms is None else max(_LEAST_CALL_S, 2e-3 * deadline_ms)
 
 
 def _smooth(before: Optional[float], now: float) -> float:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from db.derive import derive_trial
 from db.ingest import ingest_journal
 from db.store import Store
-from device_agents.wire import Trial, costed_as
+from device_agents.wire import Trial, canonical_json, costed_as
 from harness.campaign import NO_RUNTIME
 from harness.fleet import DeviceSpec
 from harness.home import Home
@@ -100,9 +100,10 @@ def _closed(results: Iterator[TrialResult]) -> Iterator[TrialResult]:
 def _bench(resolved: Resolved, home: Home, store: Store, todo: Sequence[Trial], tokens: Mapping[str, int]) -> Bench:
     every = {**{one.bundle.id: one for one in resolved.bundles.values()}, **resolved.derived}
     engine = resolved.campaign.trial.engine     # rates and deadlines refer to it, whatever a method's own may be
-    keys = {(trial.device, trial.bundle, *costed_as(trial.engine, trial.runtime)) for trial in todo}
-    keys |= {(trial.device, parent, engine, resolved.runtimes[trial.device, engine]) for trial in todo
-             if (parent := every[trial.bundle].bundle.training.get("parent"))}
+    keys = {(trial.device, trial.bundle, *costed_as(trial.engine, trial.runtime), canonical_json(trial.knobs))
+            for trial in todo}
+    keys |= {(trial.device, parent, engine, resolved.runtimes[trial.device, engine], canonical_json(trial.knobs))
+             for trial in todo if (parent := every[trial.bundle].bundle.training.get("parent"))}
     costs = {key: costs for key in sorted(keys) if (costs := store.costs(*key))}
     return Bench(str(home.path), resolved.fleet, {name: str(one.path) for name, one in every.items()},
                  costs, dict(tokens), resolved.campaign.preflight, resolved.campaign.plugin_dirs)
@@ -127,7 +128,8 @@ class _Book:
                                     result.facts)
         if result.costs:
             engine, runtime = costed_as(trial.engine, trial.runtime)
-            self._store.save_costs(result.device, trial.bundle, engine, runtime, result.costs)
+            self._store.save_costs(result.device, trial.bundle, engine, runtime, canonical_json(trial.knobs),
+                                   result.costs)
         if result.state == "running":
             self._begin(result)
         elif result.state == "skipped":

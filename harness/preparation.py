@@ -4,6 +4,8 @@ Made by prepare.py, kept as one JSON file in the home under the hash of what it 
 it holds enters the trial's id through settings, bundle and learned input, so a result says what it was prepared with.
 """
 import ast
+import base64
+import gzip
 import json
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
@@ -13,8 +15,9 @@ from typing import Any, NamedTuple
 import workloads
 from device_agents import registry
 from device_agents.seams import UserError
-from device_agents.wire import canonical_json, sha256_of
+from device_agents.wire import Trial, canonical_json, sha256_of
 from harness.config import CampaignSpec
+from harness.errors import AgentFailed
 from harness.fleet import FleetSpec
 from workloads.bundle import write_file
 from workloads.recipe import load_plugin, plugin_path
@@ -113,3 +116,14 @@ def write_learned(home: Path, content: bytes) -> str:
     digest = sha256(content).hexdigest()
     write_file(learned_path(home, digest), content)
     return digest
+
+
+def learned_in(journal_gz: bytes, trial: Trial) -> bytes:
+    """The artifact that a trial's adapter left in its journal. Raises AgentFailed where there is none."""
+    for line in gzip.decompress(journal_gz).splitlines():
+        if b'"learned"' in line and (value := json.loads(line))["kind"] == "learned":
+            content = base64.b64decode(value["base64"])
+            if sha256(content).hexdigest() == value["sha256"]:
+                return content
+    raise AgentFailed(f"{trial.device}: a training trial of {trial.method} left nothing learned; does its adapter's "
+                      "learned() return bytes?", blame="user")

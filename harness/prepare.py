@@ -5,29 +5,26 @@ each device and bundle, written whole and reused by content, so a killed run goe
 training chain are real trials of their own campaign "NAME/learning". Refuses to look at the evaluation: it is handed
 tuning traces, whose seeds are other ones, and validation data.
 """
-import base64
-import gzip
-import hashlib
-import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from db.store import Store
-from device_agents.wire import Cost, LoadTrace, Trial
+from device_agents.wire import Cost, LoadTrace, Trial, canonical_json, costed_as
 from harness.campaign import derive_seed, trial_id, trial_of
 from harness.driver import run_trials
-from harness.errors import AgentFailed
-from harness.fleet import DeviceSpec
+from harness.errors import AgentFailed, DeviceUnreachable, DeviceUnsupported
+from harness.fleet import NO_RUNTIME, DeviceSpec
 from harness.home import Home
 from harness.leases import lock_devices
-from harness.preparation import Preparation, file_of, method_of, write_learned, write_preparation
+from harness.preparation import Preparation, file_of, learned_in, method_of, write_learned, write_preparation
 from harness.resolve import Resolved, Waiting
+from harness.roll_call import ask_devices, runtime_of
 from harness.runner import PROFILE_ROUNDS, Bench, Runner, deadline_ms, full_latency_ms, period_ms, plugin_files
-from harness.tuning import Twin, best_of, search
+from harness.tuning import Draw, Lesson, Twin, best_of, search
 from workloads.bundle import BundleFolder
 from workloads.seams import DeviceCase, Method, Prepared, Progress, Report
 
@@ -42,6 +39,7 @@ class _Row(NamedTuple):
     parent: BundleFolder
     method: Method
     costs: dict[str, Cost]
+    peers: dict[str, tuple[Cost, ...]]          # what the branches cost there; where there is something to be tuned
     prototype: Trial
 
 
@@ -51,7 +49,8 @@ def prepare_missing(resolved: Resolved, home: Home, store: Store, report: Callab
     Raises UserError, EdgefleetError (a device that does not answer, a training trial that failed).
     """
     made = []
-    devices = sorted({one.device for one in resolved.waiting})
+    campaign = resolved.campaign
+    devices = sorted({name for one in resolved.waiting for name in (one.device, *campaign.method(one.label).peers)})
     for one in resolved.waiting:
         with report(f"prepare {one.label} for {one.device}, {one.key[0]}/{one.key[1]} seed {one.key[2]}") as show:
             row = _opened(resolved, home, store, one, devices)
@@ -74,14 +73,39 @@ def _opened(resolved: Resolved, home: Home, store: Store, one: Waiting, devices:
     prototype = trial_of(campaign, resolved.fleet, one.device, one.label, parent, one.runtime, trace, 0, 0)
     engine = campaign.trial.engine              # a method's own engine, remote for one, changes no cost of the branches
     runtime = resolved.runtimes[one.device, engine]
-    costs = store.costs(one.device, parent.bundle.id, engine, runtime)
-    if not costs:
-        with _runner(resolved, home, devices) as runner:
-            costs = runner.profiled(prototype._replace(engine=engine, runtime=runtime, peers=()))
-        store.save_costs(one.device, parent.bundle.id, engine, runtime, costs)
+    local = prototype._replace(engine=engine, runtime=runtime, peers=())
+    costs = _costs(resolved, home, store, local, devices)
     method = method_of(campaign.method(one.label).adapter, campaign.plugin_dirs)
     assert method is not None, one.label        # or else nothing would wait for it
-    return _Row(one, device, parent, method, {cost.branch: cost for cost in costs}, prototype)
+    tuned = bool(campaign.tuning and method.space)
+    peers = {name: _costs(resolved, home, store, _at_peer(resolved, home, store, prototype, name), devices)
+             for name in (prototype.peers if tuned else ())}
+    return _Row(one, device, parent, method, {cost.branch: cost for cost in costs}, peers, prototype)
+
+
+def _costs(resolved: Resolved, home: Home, store: Store, trial: Trial, devices: Sequence[str]) -> tuple[Cost, ...]:
+    """Idle costs of the trial's branches on its device, which is profiled where the store has none."""
+    key = trial.device, trial.bundle, trial.engine, trial.runtime, canonical_json(trial.knobs)
+    costs = store.costs(*key)
+    if not costs:
+        with _runner(resolved, home, devices) as runner:
+            costs = runner.profiled(trial)
+        store.save_costs(*key, costs)
+    return costs
+
+
+def _at_peer(resolved: Resolved, home: Home, store: Store, trial: Trial, name: str) -> Trial:
+    """The trial as if it were the peer's own: what it serves with. Raises DeviceUnreachable, DeviceUnsupported."""
+    spec, engine = resolved.fleet.devices[name], costed_as(trial.engine, trial.runtime)[0]
+    answers, silent = ask_devices([spec], [engine], home)
+    if name in silent:
+        raise DeviceUnreachable(f"{name}, peer of {trial.device}: {silent[name]}")
+    store.save_device(spec.name, spec.transport, spec.device_class, spec.slowdown, spec.provenance, answers[name])
+    runtime = runtime_of(answers[name], engine)
+    if runtime in (None, NO_RUNTIME):
+        raise DeviceUnsupported(f"{name}, peer of {trial.device}: no runtime for {engine}")
+    return trial._replace(device=name, slowdown=spec.slowdown, engine=engine, runtime=str(runtime), knobs={}, peers=(),
+                          link={})
 
 
 def _prepare(resolved: Resolved, home: Home, store: Store, row: _Row, show: Report) -> Preparation:
@@ -91,7 +115,8 @@ def _prepare(resolved: Resolved, home: Home, store: Store, row: _Row, show: Repo
     if row.method.per_device:
         offline = row.method.prepare(_case(resolved, home, row), show)
     settings, log = dict(offline.settings), list(offline.log)
-    budget = {"device_s": _profile_s(row.costs), **offline.budget}
+    profiled = [*row.costs.values(), *(cost for costs in row.peers.values() for cost in costs)]
+    budget = {"device_s": _profile_s(profiled), **offline.budget}
     drawn: tuple[dict[str, Any], ...] = ()
     if campaign.tuning and row.method.space and (why := _untunable(row, offline)):
         log.append(f"not tuned: {why}")
@@ -105,6 +130,9 @@ def _prepare(resolved: Resolved, home: Home, store: Store, row: _Row, show: Repo
         budget["search_s"] = budget.get("search_s", 0.0) + time.monotonic() - began
         log.append(f"tuned on a simulated twin: {len(found)} configurations, on-time accuracy {found[0].score:.2f} % "
                    f"by default, {best.score:.2f} % with {best.settings or 'the defaults'}")
+        if row.peers:
+            log.append(f"the twin's peers ({', '.join(row.peers)}) are idle, and its link is as the campaign asks; "
+                       "what is not asked of the link takes no time there")
     learned = None if offline.learned is None else write_learned(home.path, offline.learned)
     trials = _chain_length(resolved, row.method)
     if trials:
@@ -119,8 +147,6 @@ def _prepare(resolved: Resolved, home: Home, store: Store, row: _Row, show: Repo
 
 def _untunable(row: _Row, offline: Prepared) -> str:
     """Why a simulated twin cannot say which settings are better; '' when it can."""
-    if row.prototype.peers:
-        return "the simulated twin has no link to peers; what it learns, it learns in training trials"
     here = {branch.id for branch in row.parent.bundle.branches}
     if offline.bundle and not here >= {branch.id for branch in offline.bundle.bundle.branches}:
         return "its choices are made offline, before the network that it runs exists"
@@ -138,32 +164,31 @@ def _case(resolved: Resolved, home: Home, row: _Row) -> DeviceCase:
 
 
 def _tune(resolved: Resolved, home: Home, row: _Row, settings: Mapping[str, Any], space: Mapping[str, Any],
-          show: Report) -> list[Any]:
+          show: Report) -> list[Draw]:
     campaign, bundle, costs = resolved.campaign, row.parent.bundle, tuple(row.costs.values())
     assert campaign.tuning is not None
-    full_ms = full_latency_ms(bundle, costs)
+    full_ms, count = full_latency_ms(bundle, costs), campaign.tuning.configurations
     period, deadline = period_ms(row.prototype.arrival, full_ms), deadline_ms(row.prototype.deadline, full_ms)
     duration_s = min(MOST_TUNED_ARRIVALS_S, campaign.tuning.arrivals * (period or full_ms or 1.0) / 1e3)
     traces = _tuning_traces(resolved, duration_s)
-    own = plugin_files(campaign.plugin_dirs)
-    files = dict(own.values())
-    plugins = {name: digest for name, (digest, _) in own.items()}
-    twin, done = Twin(home, row.device, row.parent, row.costs), 0
+    lesson_s = min(duration_s, campaign.trial.duration_s)       # as long as the real ones, where the budget allows
+    lessons = [Lesson(_lesson_trace(resolved, lesson_s, number), lesson_s,
+                      derive_seed(campaign.seed, f"tuning/lesson/{number}"))
+               for number in range(_chain_length(resolved, row.method))]
+    twin, done = Twin(home, row.device, row.parent, row.costs, plugin_files(campaign.plugin_dirs), row.peers), 0
 
     def score(drawn: dict[str, Any]) -> float:
         nonlocal done
         trial = row.prototype._replace(
             settings={**row.prototype.settings, **settings, **drawn}, duration_s=duration_s, warmup_s=0.0,
-            sample_hz=max(campaign.trial.sample_hz, 50.0 / duration_s),
-            seed=derive_seed(campaign.seed, "tuning/trial"))
-        value = twin.score(trial, traces, period, deadline, plugins, files)
+            sample_hz=max(campaign.trial.sample_hz, 50.0 / duration_s), seed=derive_seed(campaign.seed, "tuning/trial"))
+        value = twin.score(trial, lessons, traces, period, deadline)
         done += 1
-        show(Progress("tune", done, campaign.tuning.configurations if campaign.tuning else 0, 0.0, None))
+        show(Progress("tune", done, count, 0.0, None))
         return value
 
     try:
-        return search(space, campaign.tuning.configurations,
-                      derive_seed(campaign.seed, f"tuning/{row.waiting.label}"), score)
+        return search(space, count, derive_seed(campaign.seed, f"tuning/{row.waiting.label}"), score)
     finally:
         twin.close()
 
@@ -177,10 +202,9 @@ def _learn(resolved: Resolved, home: Home, store: Store, row: _Row, settings: Ma
     spent_s = 0.0
     for number in range(count):
         seed = derive_seed(campaign.seed, f"learning/{number}")
-        traces = _tuning_traces(resolved, campaign.trial.duration_s, f"learning/{number}")
         trial = row.prototype._replace(
             campaign=chain, label=f"{row.waiting.label} (training)", learned=learned, seed=seed, repeat=number,
-            block=number, trace=traces[number % len(traces)],
+            block=number, trace=_lesson_trace(resolved, campaign.trial.duration_s, number),
             settings={**row.prototype.settings, **settings, "learn": True})
         trial = trial._replace(id=trial_id(trial))
         store.save_bundle(row.parent.bundle)
@@ -201,13 +225,7 @@ def _learn(resolved: Resolved, home: Home, store: Store, row: _Row, settings: Ma
 def _learned_of(home: Home, store: Store, trial: Trial) -> str:
     """Take the artifact out of the trial's journal into the home. Raises AgentFailed where it has none."""
     last = [row for row in store.read("attempt", trial=trial.id) if row["state"] == "done"][-1]
-    for line in gzip.decompress((home.journals / last["journal"]).read_bytes()).splitlines():
-        if b'"learned"' in line and (value := json.loads(line))["kind"] == "learned":
-            content = base64.b64decode(value["base64"])
-            if hashlib.sha256(content).hexdigest() == value["sha256"]:
-                return write_learned(home.path, content)
-    raise AgentFailed(f"{trial.device}: training trial {trial.id} of {trial.method} left nothing learned; does its "
-                      "adapter's learned() return bytes?", blame="user")
+    return write_learned(home.path, learned_in((home.journals / last["journal"]).read_bytes(), trial))
 
 
 def _chain_length(resolved: Resolved, method: Method) -> int:
@@ -225,15 +243,21 @@ def _tuning_traces(resolved: Resolved, duration_s: float, dimension: str = "tuni
     return [load_trace(name, duration_s, seed, campaign.plugin_dirs) for name in campaign.matrix.trace]
 
 
+def _lesson_trace(resolved: Resolved, duration_s: float, number: int) -> LoadTrace:
+    """Of a chain's n-th trial: the campaign's traces in turn, each time from another seed."""
+    traces = _tuning_traces(resolved, duration_s, f"learning/{number}")
+    return traces[number % len(traces)]
+
+
 def _loads(trace: LoadTrace) -> list[float]:
     """Co-running load of each row, weighted by nothing: rows of a trace are of about one length."""
     at = trace.columns.index("cpu_pct") if "cpu_pct" in trace.columns else None
     return [] if at is None else [float(row[at] or 0.0) for row in trace.rows]
 
 
-def _profile_s(costs: Mapping[str, Cost]) -> float:
-    """What profiling took on the device: rounds of every branch, and loading them."""
-    return sum(cost.latency_ms * PROFILE_ROUNDS + (cost.load_ms or 0.0) for cost in costs.values()) / 1e3
+def _profile_s(costs: Iterable[Cost]) -> float:
+    """What profiling took on the devices: rounds of every branch, and loading them."""
+    return sum(cost.latency_ms * PROFILE_ROUNDS + (cost.load_ms or 0.0) for cost in costs) / 1e3
 
 
 @contextmanager

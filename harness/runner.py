@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from device_agents.wire import BranchBundle, Cost, Order, Trial, costed_as, provenance_of
+from device_agents.wire import BranchBundle, Cost, Order, Trial, canonical_json, costed_as, provenance_of
 from harness.config import PreflightSpec
 from harness.device import Device, Held, held_trials, open_device
 from harness.errors import (
@@ -40,7 +40,7 @@ PROFILE_ROUNDS, PROFILE_WARMUP = 20, 3
 PROFILE_S = 600.0
 AGENT_FOLDERS = ("adapters", "engines", "sensors", "energy")
 
-CostKey = tuple[str, str, str, str]             # device, bundle, engine, runtime
+CostKey = tuple[str, str, str, str, str]        # device, bundle, engine, runtime, knobs
 
 
 class Bench(NamedTuple):
@@ -156,7 +156,7 @@ class Runner:
     def _cost(self, session: _Session, trial: Trial, bundle: BranchBundle) -> tuple[tuple[Cost, ...], tuple[Cost, ...]]:
         """The costs of the trial's branches on its device, and those of them that were profiled just now."""
         engine, runtime = costed_as(trial.engine, trial.runtime)
-        key = (trial.device, trial.bundle, engine, runtime)
+        key = (trial.device, trial.bundle, engine, runtime, canonical_json(trial.knobs))
         if key in self._costs:
             return self._costs[key], ()
         local = trial._replace(engine=engine, runtime=runtime, peers=(), link={})
@@ -181,8 +181,8 @@ class Runner:
     def _reference(self, trial: Trial, bundle: BranchBundle) -> tuple[Cost, ...]:
         """Costs of the bundle that this one was derived from: rates and deadlines are those of all rows of a cell."""
         parent = bundle.training.get("parent")
-        return next((costs for (device, of, _, _), costs in self._costs.items()
-                     if (device, of) == (trial.device, parent)), ())
+        return next((costs for (device, of, _, _, knobs), costs in self._costs.items()
+                     if (device, of, knobs) == (trial.device, parent, canonical_json(trial.knobs))), ())
 
     def _wait(self, device: Device, trial: Trial, attempt: int) -> tuple[str, bytes]:
         """Silent until the trial ends. A channel that dies is no failed trial: it is asked again when it is due."""

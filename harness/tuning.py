@@ -2,10 +2,12 @@
 
 Called by prepare.py. The twin runs the agent's own loop on a virtual clock with the device's measured costs and a
 stated contention, on traces whose seeds the evaluation never uses; correctness follows validation accuracy, so the
-test split is not touched. One score for all: on-time accuracy, mean over the traces. The first configuration is the
-method's defaults, so that tuning never ends below them on its own traces.
+test split is not touched. Peers are twins too: their costs, idle, over the link that the campaign asks for. One score
+for all: on-time accuracy, mean over the traces; a method that learns is scored frozen, after lessons inside the twin.
+The first configuration is the method's defaults, so that tuning never ends below them on its own traces.
 """
 import gzip
+import hashlib
 import json
 import math
 import random
@@ -18,7 +20,8 @@ from harness.device import Device, open_device
 from harness.errors import AgentFailed
 from harness.fleet import DeviceSpec
 from harness.home import Home
-from workloads.bundle import BundleFolder
+from harness.preparation import learned_in
+from workloads.bundle import BundleFolder, write_file
 from workloads.seams import Range
 
 CONTENTION = 1.0                                # latency x (1 + share of the cores that others use): a fair scheduler's
@@ -33,47 +36,76 @@ class Draw(NamedTuple):
     score: float
 
 
-class Twin:
-    """A device's simulated twin: open one, score configurations, close it."""
+class Lesson(NamedTuple):
+    """One trial of a training chain inside the twin."""
 
-    def __init__(self, home: Home, device: DeviceSpec, folder: BundleFolder, costs: Mapping[str, Cost]) -> None:
+    trace: LoadTrace
+    duration_s: float
+    seed: int
+
+
+class Twin:
+    """A device's simulated twin: open one, score configurations, close it. `plugins` as runner.plugin_files gives them;
+    `peers` = what the branches cost at each peer."""
+
+    def __init__(self, home: Home, device: DeviceSpec, folder: BundleFolder, costs: Mapping[str, Cost],
+                 plugins: Mapping[str, tuple[str, Path]], peers: Mapping[str, Sequence[Cost]]) -> None:
         simulate = {"latency_ms": {name: cost.latency_ms for name, cost in costs.items()},
                     "load_ms": {name: cost.load_ms or 0.0 for name, cost in costs.items()},
+                    "peers": {name: {cost.branch: cost.latency_ms for cost in found} for name, found in peers.items()},
                     "contention": CONTENTION, "jitter": JITTER}
         spec = DeviceSpec(name=f"{device.name}.twin", transport="simulated", simulate=simulate)
         self._device: Device = open_device(spec, home)
         self._costs = tuple(cost._replace(engine="replay", provenance="simulated") for cost in costs.values())
         self._simulate, self._number = simulate, 0
-        self._device.push(folder.files)
+        self._store, self._learned = home.device(spec.name) / "store", set[Path]()
+        self._plugins = {name: digest for name, (digest, _) in plugins.items()}
+        self._device.push({**folder.files, **dict(plugins.values())})
 
-    def score(self, trial: Trial, traces: Sequence[LoadTrace], period_ms: float | None, deadline_ms: float | None,
-              plugins: Mapping[str, str], files: Mapping[str, Path]) -> float:
-        """On-time accuracy in %, mean over `traces`, of the trial's method with the trial's settings."""
-        if files:
-            self._device.push(files)
-        found = []
-        for trace in traces:
-            self._number += 1
-            one = trial._replace(id=f"tuning{self._number}", trace=trace, engine="replay", slowdown=1.0, peers=())
-            order = Order(one, 1, 0, period_ms, deadline_ms, self._costs, {}, "simulated", None, dict(plugins),
-                          {"replay": self._simulate})
-            found.append(self._run(order))
-        return math.fsum(found) / len(found)
+    def score(self, trial: Trial, lessons: Sequence[Lesson], traces: Sequence[LoadTrace], period_ms: float | None,
+              deadline_ms: float | None) -> float:
+        """On-time accuracy in %, mean over `traces`, of the trial's method with the trial's settings.
+
+        Where there are lessons it learns from them first, each from what the one before has taught.
+        """
+        for lesson in lessons:
+            journal_gz = self._run(trial._replace(trace=lesson.trace, seed=lesson.seed, duration_s=lesson.duration_s,
+                                                  settings={**trial.settings, "learn": True}), period_ms, deadline_ms)
+            trial = trial._replace(learned=self._keep(learned_in(journal_gz, trial)))
+        if lessons:
+            trial = trial._replace(settings={**trial.settings, "learn": False})
+        return math.fsum(_on_time_pct(self._run(trial._replace(trace=trace), period_ms, deadline_ms))
+                         for trace in traces) / len(traces)
 
     def close(self) -> None:
+        for path in self._learned:              # of no use to anybody: other settings have learned it
+            path.unlink(missing_ok=True)
         self._device.close()
 
-    def _run(self, order: Order) -> float:
-        trial = order.trial
-        self._device.start(order)
+    def _keep(self, learned: bytes) -> str:
+        digest = hashlib.sha256(learned).hexdigest()
+        self._learned.add(self._store / digest)
+        write_file(self._store / digest, learned)
+        return digest
+
+    def _run(self, trial: Trial, period_ms: float | None, deadline_ms: float | None) -> bytes:
+        """The journal of one trial on the twin. Raises AgentFailed."""
+        self._number += 1
+        trial = trial._replace(id=f"tuning{self._number}", engine="replay", slowdown=1.0)
+        self._device.start(Order(trial, 1, 0, period_ms, deadline_ms, self._costs, {}, "simulated", None,
+                                 dict(self._plugins), {"replay": self._simulate}))
         state, journal_gz = self._device.wait(trial.id, 1, WAIT_S)
         self._device.clean([(trial.id, 1)])
-        lines = [json.loads(line) for line in gzip.decompress(journal_gz).splitlines()]
         if state != "done":
-            raise AgentFailed(f"tuning {trial.method} with {trial.settings}: {lines[-1].get('message')}", blame="user")
-        window = [line for line in lines if line["kind"] == "inference" and line["phase"] == "window"]
-        right = sum(bool(line["correct"]) and line["met"] is not False for line in window)
-        return 100.0 * right / max(1, len(window))
+            last = json.loads(gzip.decompress(journal_gz).splitlines()[-1])
+            raise AgentFailed(f"tuning {trial.method} with {trial.settings}: {last.get('message')}", blame="user")
+        return journal_gz
+
+def _on_time_pct(journal_gz: bytes) -> float:
+    lines = [json.loads(line) for line in gzip.decompress(journal_gz).splitlines()]
+    window = [line for line in lines if line["kind"] == "inference" and line["phase"] == "window"]
+    right = sum(bool(line["correct"]) and line["met"] is not False for line in window)
+    return 100.0 * right / max(1, len(window))
 
 
 def draws(space: Mapping[str, Range], count: int, seed: int) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from db.store import Store
 from device_agents.seams import UserError
-from device_agents.wire import PROVENANCES, costed_as, sha256_of
+from device_agents.wire import PROVENANCES, canonical_json, costed_as, sha256_of
 from reports.stats import Reading
 
 Row = SimpleNamespace
@@ -93,10 +93,11 @@ class Query:
 
     @functools.cached_property
     def costs(self) -> list[Row]:
-        """Idle costs of the campaign's bundles on its devices, with the runtimes that its trials used."""
-        used = {(trial.device, trial.bundle, *costed_as(trial.engine, trial.runtime)) for trial in self.trials}
+        """Idle costs of the campaign's bundles on its devices, with the runtimes and knobs that its trials used."""
+        used = {(trial.device, trial.bundle, *costed_as(trial.engine, trial.runtime),
+                 canonical_json(trial.definition["knobs"])) for trial in self.trials}
         return [row for row in self._rows("cost", device=list(self.devices), bundle=list(self.bundles))
-                if (row.device, row.bundle, row.engine, row.runtime) in used]
+                if (row.device, row.bundle, row.engine, row.runtime, row.knobs) in used]
 
     @functools.cached_property
     def attempts(self) -> dict[str, list[Row]]:

@@ -10,7 +10,7 @@ from typing import Any
 from db.derive import derive_trial
 from db.ingest import ingest_journal
 from db.store import Store
-from device_agents.wire import Trial
+from device_agents.wire import Trial, canonical_json
 from tests.fakes import sample_bundle, sample_costs, sample_order, sample_trace, sample_trial, write_journal
 
 DEVICES = (("board", 1.0), ("slow-class", 3.0))
@@ -52,7 +52,8 @@ def _save_surroundings(store: Store, devices: Sequence[tuple[str, float]], campa
                  "energy": {"rapl": {"scope": "soc", "provenance": "measured"}}}
         provenance = _provenance(slowdown)
         store.save_device(device, "local", None, slowdown, provenance, facts, now_s=now_s)
-        store.save_costs(device, bundle.id, "onnxruntime_cpu", "onnxruntime 1.31.1",
+        trial = sample_trial()
+        store.save_costs(device, bundle.id, trial.engine, trial.runtime, canonical_json(trial.knobs),
                          sample_costs(bundle, slowdown, provenance), now_s=now_s)
 
 

@@ -7,8 +7,8 @@ reward and constants are those that the same two authors state for AutoFL (MICRO
 what is remembered of AutoScale and could not be checked. None of it is printed as the paper's.
 
 State: co-running CPU and memory load, each none, < 25, < 75, <= 100 %; the link, regular above 40 Mbit/s (AutoFL) and
--80 dBm (R). Reward (R): accuracy - 100 below the accuracy floor; else -energy + alpha * latency (when the deadline was
-met) + beta * accuracy. Update: Q += rate * (reward + discount * max Q' - Q). Epsilon-greedy; epsilon, alpha, beta (R).
+-80 dBm (R). Reward (R): accuracy - 100 below the accuracy floor; else -energy + beta * accuracy, and + alpha * latency
+when the deadline was met. Update: Q += rate * (reward + discount * max Q' - Q). Epsilon-greedy. Weights, epsilon: R.
 
 Deviations, all ours:
 1. Actions are (branch, threads, target): threads for clock steps, a float32 or 8-bit branch for precision, peers for
@@ -20,7 +20,12 @@ Deviations, all ours:
    sending, receiving, and idling in between. Units, which are not stated: mJ, ms, and accuracy in %.
 5. An action that was never tried in a state counts as much as the best that was: each is tried once before the choice
    settles, and its first reward is its value. AutoFL begins with random values.
-6. Frozen (learn = false) it takes the best of what was tried in the state, or, in a state that was never met, of the
+6. As remembered, a missed deadline costs alpha * latency, 2 to 3 % of an inference's energy in our units, so it
+   would be learned that missing saves. Published is the purpose: the most efficient target *subject to* latency and
+   accuracy. So a miss gets -energy - bound, without credit for accuracy, and an action below the floor accuracy - 100 -
+   bound, where bound is the most energy that an inference within the longest deadline so far can cost: with any alpha
+   and beta both are worse than whatever keeps the constraints. Without a deadline the bound is 0.
+7. Frozen (learn = false) it takes the best of what was tried in the state, or, in a state that was never met, of the
    nearest one. Without a table it stays at the first action.
 It refuses (UserError) unknown settings and a table that is damaged or was learned for other actions.
 """
@@ -67,6 +72,9 @@ class Autoscale(Adapter):
         self._near: Dict[State, Values] = {}    # frozen: what stands in for a state that was never met
         self._threads = self._actions[0].threads
         self._before: Optional[Tuple[State, int]] = None
+        self._most_w = max(self._settings["idle_w"] + self._settings["core_w"] * max(self._settings["threads"]),
+                           self._settings["tx_w"], self._settings["rx_w"])
+        self._longest_ms = view.deadline_ms or 0.0          # deadline so far
         return self._decided(0, "begins here")
 
     def decide(self, context: Context, last: Optional[Outcome]) -> Decision:
@@ -74,6 +82,7 @@ class Autoscale(Adapter):
         if not self._settings["learn"]:
             number, reason = self._best_known(state)
             return self._decided(number, reason)
+        self._longest_ms = max(self._longest_ms, context.deadline_ms or 0.0)
         if last is not None and self._before is not None:
             self._learn(*self._before, state, self._reward(context, last))
         number, reason = self._chosen(self._table.setdefault(state, {}))
@@ -118,14 +127,16 @@ class Autoscale(Adapter):
         values[number] = [value + rate * (reward + self._settings["discount"] * future - value), tried + 1]
 
     def _reward(self, context: Context, last: Outcome) -> float:
-        """Of the last decision, under what is sensed and asked for now."""
+        """Of the last decision, under what is sensed and asked for now. See the file's text, 6."""
         assert self._before is not None
         action, settings = self._actions[self._before[1]], self._settings
-        accuracy = self._branches[action.branch].accuracy
-        if context.accuracy_floor is not None and accuracy < context.accuracy_floor:
-            return accuracy * 100.0 - 100.0
-        reward: float = settings["beta"] * accuracy * 100.0 - self._energy_mj(action, context, last.latency_ms)
-        return reward if last.met_deadline is False else reward + settings["alpha"] * last.latency_ms
+        accuracy_pct, bound_mj = self._branches[action.branch].accuracy * 100.0, self._most_w * self._longest_ms
+        if context.accuracy_floor is not None and accuracy_pct < context.accuracy_floor * 100.0:
+            return float(accuracy_pct - 100.0 - bound_mj)
+        energy_mj = self._energy_mj(action, context, last.latency_ms)
+        if last.met_deadline is False:
+            return float(-energy_mj - bound_mj)
+        return float(settings["beta"] * accuracy_pct - energy_mj + settings["alpha"] * last.latency_ms)
 
     def _energy_mj(self, action: Action, context: Context, latency_ms: float) -> float:
         """Modelled: W x ms. What is on its way longer than the whole took has been on its way for the whole."""

@@ -10,14 +10,13 @@ import os
 from typing import Any, Dict, Optional
 
 from device_agents import registry
-from device_agents.peer import Link, Peer, Unanswered
+from device_agents.peer import Link, Peer, Unanswered, call_s
 from device_agents.seams import Engine, Sensor, UserError
 from device_agents.shaper import Shaper
 from device_agents.wire import OVER, BranchBundle, Trial, link_is_shaped
 
 LOCAL = "onnxruntime_cpu"
 HERE = "local"
-_LEAST_CALL_MS, _CALL_MS = 50.0, 1000.0
 
 
 class Remote(Engine):
@@ -48,14 +47,12 @@ class Remote(Engine):
         self._samples = os.open(os.path.join(store, bundle.samples), os.O_RDONLY | os.O_CLOEXEC)
         self._sample_b = os.fstat(self._samples).st_size // bundle.count
         told = settings.get("remote") or {}
-        deadline_ms = settings.get("deadline_ms")
-        call_ms = _CALL_MS if deadline_ms is None else max(_LEAST_CALL_MS, 2.0 * deadline_ms)
         for name, address in sorted(told.get("peers", {}).items()):
             shaper = Shaper(settings.get("link") or {}, settings.get("seed", 0), name,
                             settings.get("scripted") or _nothing)
             self._peers[name] = Peer(
                 name, (address["host"], address["port"]), bytes.fromhex(told["key"]), self._sample_b,
-                [branch.id for branch in bundle.branches], call_ms / 1e3, shaper,
+                [branch.id for branch in bundle.branches], call_s(settings.get("deadline_ms")), shaper,
                 lambda text: self._journal("note", text=text))
         self._link.peers = list(self._peers.values())
         self._link.last = self._link.peers[0] if self._link.peers else None

@@ -11,7 +11,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from device_agents.wire import costed_as
+from device_agents.wire import canonical_json, costed_as
 from reports import cells
 from reports.figure import Drawing, Style, labelled, series_of
 from reports.panels import panels
@@ -66,17 +66,18 @@ def _across(width: float) -> int:
 
 def _branch_rows(query: Query, names: Mapping[str, str]) -> list[tuple[Cell, ...]]:
     """The branches of a panel's network once a panel, at their idle cost with the runtime that most trials used."""
-    used: dict[tuple[str, str], Counter[tuple[str, str, str, str]]] = {}
+    used: dict[tuple[str, str], Counter[tuple[str, ...]]] = {}
     for trial in query.trials:
         if trial.bundle == query.parent(trial):
-            costed = (trial.device, trial.bundle, *costed_as(trial.engine, trial.runtime))
-            used.setdefault((names[trial.id], trial.trace), Counter())[costed] += 1
-    costs: dict[tuple[str, str, str, str], list[Row]] = {}
+            key = (trial.device, trial.bundle, *costed_as(trial.engine, trial.runtime),
+                   canonical_json(trial.definition["knobs"]))
+            used.setdefault((names[trial.id], trial.trace), Counter())[key] += 1
+    costs: dict[tuple[str, ...], list[Row]] = {}
     for cost in query.costs:
-        costs.setdefault((cost.device, cost.bundle, cost.engine, cost.runtime), []).append(cost)
+        costs.setdefault((cost.device, cost.bundle, cost.engine, cost.runtime, cost.knobs), []).append(cost)
     rows: list[tuple[Cell, ...]] = []
     for (name, trace), counted in used.items():
-        costed = counted.most_common(1)[0][0]
+        [(costed, _)] = counted.most_common(1)
         accuracy = {branch.id: branch.accuracy * 100.0 for branch in query.branches[costed[1]]}
         rows += [(name, trace, cost.provenance, "branch", cost.branch, float(cost.latency_ms), accuracy[cost.branch],
                   Missing("branches have no deadline")) for cost in costs.get(costed, ()) if cost.branch in accuracy]

@@ -38,6 +38,8 @@ arrival = { kind = "periodic", rate = { hz = 60 } }
 [training]
 epochs = 1
 [tuning]
+configurations = 3
+arrivals = 50
 training_trials = 2
 """
 FLEET = "[devices.host]\n[devices.edge]\n"
@@ -70,14 +72,18 @@ def test_rows_show_peers_remote_inferences_and_shared_costs(tmp_path, tiny_home,
                                  "from event where kind = 'remote' and trial in (select id from trial where label = ?) "
                                  "group by 1, 2", f"{label} (training)")
         assert [row[:2] for row in asked] == [("edge", "ok")] and asked[0][2] >= 5, asked
+    for label, drawn, log in query(tiny_home, "select label, tuning, log from preparation"):
+        assert len(json.loads(drawn)) == 3 and "tuned on a simulated twin: 3 configurations" in log, label
+        assert "the twin's peers (edge) are idle" in log and "not tuned" not in log
     of_chain = "trial in (select id from trial where label = 'autoscale-exact (training)')"
     targets = query(tiny_home, f"select distinct json_extract(knobs, '$.target') from decision where {of_chain}")
     assert {row[0] for row in targets} == {"local", "edge"}
     link = query(tiny_home, "select distinct source, provenance from measurement where metric = 'rtt_ms' "
                  f"and {of_chain}")
     assert link == [("emulated: link to edge", "emulated")]
-    assert query(tiny_home, "select distinct engine, runtime from cost where device = 'host'") == [
-        ("onnxruntime_cpu", trials["fixed-full"][4])], "one profile serves all methods of a cell"
+    assert query(tiny_home, "select distinct device, engine, runtime from cost order by 1") == [
+        (name, "onnxruntime_cpu", trials["fixed-full"][4]) for name in ("edge", "host")], (
+        "one profile serves all methods of a cell, and one of the peer their tuning")
     assert json.loads(exact[8])["learn"] is False
     learned = json.loads((tiny_home / "learned" / definition["learned"]).read_text())
     assert learned["actions"][0] == "full|1|local" and learned["states"]

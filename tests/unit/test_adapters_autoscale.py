@@ -78,6 +78,64 @@ def test_frozen_it_repeats_what_it_learned_without_exploring() -> None:
     assert made.learned() is None
 
 
+LOADED = {"co_cpu_pct": 95.0, "co_mem_pct": 95.0, **BAD}
+IDLE = {"co_cpu_pct": 0.0, "co_mem_pct": 30.0, **BAD}
+
+
+def learned_by(settings: Any, contexts: Any, took_ms: Any, branches: Any = BRANCHES, deadline_ms: float = 20.0,
+               **asked: Any) -> Any:
+    """Trained in all the contexts; (the table, what it does frozen in each). `took_ms`(decision, context) = latency."""
+    adapter = Autoscale()
+    start = view({"peers": [], **settings}, branches=branches)._replace(deadline_ms=deadline_ms)
+    adapter.start(start, None)
+    last = None
+    for sensed in [one for one in contexts for _ in range(40)]:
+        decision = adapter.decide(Context(0, deadline_ms=deadline_ms, **sensed, **asked), last)
+        latency = took_ms(decision, sensed)
+        last = Outcome(decision, latency, None, latency <= deadline_ms)
+    table = adapter.learned()
+    assert table is not None
+    adapter = Autoscale()
+    adapter.start(start._replace(settings={**start.settings, "learn": False}), table)
+    return json.loads(table.decode("ascii")), [
+        adapter.decide(Context(0, deadline_ms=deadline_ms, **sensed, **asked), None) for sensed in contexts]
+
+
+def by_threads_ms(decision: Decision, sensed: Any) -> float:
+    """One thread takes 10 ms at 3.5 W, two 7.6 ms at 5 W; under load 25 ms (88 mJ, late) and 19 ms (95 mJ, in time)."""
+    return {1: 10.0, 2: 7.6}[decision.knobs["threads"]] * (2.5 if sensed["co_cpu_pct"] > 50 else 1.0)
+
+
+def test_missing_the_deadline_is_worse_than_a_little_more_energy_and_a_loaded_cpu_is_a_state_of_its_own() -> None:
+    table, (idle, loaded) = learned_by({"exact": ["full"], "threads": [1, 2]}, [IDLE, LOADED], by_threads_ms)
+    assert (idle.knobs["threads"], loaded.knobs["threads"]) == (1, 2)
+    assert set(table["states"]) == {"0.2.1.1", "3.3.1.1"}                  # every bin at its highest
+    late, in_time = (table["states"]["3.3.1.1"][number][0] for number in ("0", "1"))
+    assert late < in_time
+
+
+def test_co_running_load_has_four_bins() -> None:
+    table, _ = learned_by({}, [{**IDLE, "co_cpu_pct": pct} for pct in (0.0, 10.0, 50.0, 90.0)], lambda *_: 5.0)
+    assert set(table["states"]) == {"0.2.1.1", "1.2.1.1", "2.2.1.1", "3.2.1.1"}
+
+
+@pytest.mark.parametrize("settings", [{"beta": 10.0}, {"beta": 10.0, "alpha": 10.0}, {"beta": 0.01, "alpha": 0.01}])
+@pytest.mark.parametrize("sensed", [IDLE, LOADED])
+def test_no_weight_makes_accuracy_or_time_pay_for_a_missed_deadline(settings: Any, sensed: Any) -> None:
+    took_ms = {"full": 20.5, "int8": 22.0, "small": 2.0}
+    _, (chosen,) = learned_by({"actions": "branches", **settings}, [sensed],
+                              lambda decision, _: took_ms[decision.branch])
+    assert chosen.branch == "small"
+
+
+def test_nothing_saved_pays_for_accuracy_below_the_floor() -> None:
+    """300 mJ of what is accurate enough against 7 of what is not."""
+    took_ms = {"full": 90.0, "int8": 86.0, "small": 2.0}
+    _, (chosen,) = learned_by({"actions": "branches"}, [IDLE], lambda decision, _: took_ms[decision.branch],
+                              deadline_ms=100.0, accuracy_floor=0.9)
+    assert chosen.branch == "int8"
+
+
 def test_a_dead_link_is_a_state_of_its_own() -> None:
     made, first = frozen(trained(), None)
     decision = live(made, first, [{"net_mbps": None, "rtt_ms": None}])[0]

@@ -241,3 +241,79 @@ def test_bad_orders_never_begin(home: str) -> None:
             file.write(text)
         with pytest.raises(BadOrder, match="not an order"):
             simulate(home, "t1.1")
+
+
+# --- simulated peers ------------------------------------------------------------------------------------------------
+
+OFFLOADING = """
+from device_agents.seams import Adapter
+from device_agents.wire import Decision
+
+class Offloading(Adapter):
+    def start(self, view, learned):
+        self.target = view.settings["target"]
+        return Decision("full", {"target": self.target})
+    def decide(self, context, last):
+        return Decision("full", {"target": self.target})
+"""
+THERE_MS = {"full": 2.0, "half": 1.0, "exit": 0.5}
+LINK = {"rate_mbps": 8.0, "delay_ms": 6.0}
+REQUEST_B, REPLY_B = 8 * 8 * 4 + 6 + 21, 12 + 21           # a sample, the head of a request, what a frame adds
+
+
+def offload(home: str, expect: str = "done", target: str = "edge", there_ms: Any = None, **order: Any) -> list:
+    """The kit's device, whose full branch takes 8 ms, with a peer that takes 2."""
+    stated = {"replay": {"jitter": 0.0, "peers": {"edge": THERE_MS if there_ms is None else there_ms}}}
+    return play(home, expect, method="offloading", plugins={"adapters/offloading": OFFLOADING}, extra=stated,
+                settings={"target": target}, **dict({"peers": ("edge",), "link": LINK, "duration_s": 0.4}, **order))
+
+
+def test_a_simulated_peer_takes_its_own_time_and_the_way_there_and_back(home: str, tmp_path: Any) -> None:
+    lines = offload(home)
+    trip_ms = 6.0 + (REQUEST_B + REPLY_B) * 8e-3 / 8.0
+    served = kinds(lines, "inference", "window")
+    assert [line["latency_ms"] for line in served] == pytest.approx([2.0 + trip_ms] * len(served), abs=1e-5)
+    remote = kinds(lines, "remote", "window")
+    assert len(remote) == len(served) > 30
+    assert {(line["peer"], line["branch"], line["status"]) for line in remote} == {("edge", "full", "ok")}
+    assert remote[0]["trip_ms"] == pytest.approx(trip_ms, abs=1e-3) and remote[0]["served_ms"] == 2.0
+    here = kinds(offload(str(tmp_path / "o"), target="local"), "inference", "window")
+    assert {line["latency_ms"] for line in here} == {8.0}
+    label = {line["sample"]: line["label"] for line in here}
+    assert all(line["label"] == label.get(line["sample"], line["label"]) for line in served)   # the same network
+
+
+def test_a_simulated_link_is_sensed_as_a_probe_measures_it_and_labelled(home: str) -> None:
+    lines = offload(home, target="local")
+    assert (lines[0]["provenance"], lines[0]["sensors"]["rtt_ms"]) == ("simulated", "simulated: link to edge")
+    context = kinds(lines, "decision")[0]["context"]
+    assert context["rtt_ms"] == pytest.approx(6.0 + 2 * 21 * 8e-3 / 8.0) and context["net_mbps"] == pytest.approx(8.0)
+    values = kinds(lines, "sample", "window")[-1]["values"]
+    assert values["asked_net_mbps"] == 8.0 and values["remote_count"] == 0
+
+
+def test_a_lost_frame_costs_the_deadline_of_a_call_and_is_served_here(home: str) -> None:
+    lines = offload(home, link={"loss_pct": 100.0}, deadline_ms=20.0)
+    served = kinds(lines, "inference", "window")
+    assert {line["latency_ms"] for line in served if line["status"] == "ok"} == {50.0 + 8.0}
+    assert {(line["status"], line["trip_ms"]) for line in kinds(lines, "remote", "window")} == {("fallback", None)}
+    assert kinds(lines, "decision")[0]["context"].get("rtt_ms") is None
+
+
+def test_the_trace_shapes_a_simulated_link_and_its_fate_is_seeded(home: str, tmp_path: Any) -> None:
+    trace = LoadTrace("cut", ("t_s", "net_rtt_ms"), ((0.0, 0.0), (0.3, 40.0)))
+    lines = offload(home, trace=trace, duration_s=1.5)
+    served = kinds(lines, "inference", "window")
+    assert served[0]["latency_ms"] < 4.0 and served[-1]["latency_ms"] > 40.0
+    assert kinds(lines, "sample", "window")[-1]["values"]["rtt_ms"] > 20.0
+    shaky = {"link": {"delay_ms": 2.0, "jitter_ms": 4.0, "loss_pct": 20.0}, "deadline_ms": 20.0}
+    one, same, other = (offload(str(tmp_path / name), seed=int(name[0]), **shaky) for name in ("1", "1 again", "2"))
+    assert one == same
+    assert [line["status"] for line in kinds(one, "remote")] != [line["status"] for line in kinds(other, "remote")]
+
+
+@pytest.mark.parametrize("order, words", [
+    ({"target": "hub"}, "no target 'hub'; there is: local, edge"),
+    ({"there_ms": {"full": 1.0}}, "no cost for branch 'half': state it in extra.replay.peers.edge")])
+def test_a_simulated_peer_that_is_none_is_named(home: str, order: Any, words: str) -> None:
+    assert words in offload(home, "user", **order)[-1]["message"]

@@ -1,4 +1,5 @@
 """Migrations lead to exactly the schema in db/schema.py, keep what is stored, and docs/schema.md tells the truth."""
+import json
 import re
 import sqlite3
 from pathlib import Path
@@ -75,6 +76,38 @@ def test_an_older_database_is_upgraded_and_keeps_its_rows(tmp_path, revision, mo
         store.save_bundle(sample_bundle())
     Store.open(tmp_path / "new.sqlite").close()
     assert reflected(path) == reflected(tmp_path / "new.sqlite")
+
+
+def test_costs_of_an_older_database_get_the_knobs_of_the_trial_that_they_were_measured_for(tmp_path, monkeypatch):
+    """Two trials with the same costs: the first one's. Costs of a wrapped engine: those of the trial around it."""
+    path = tmp_path / "results.sqlite"
+    engine = connection.writer(path)
+    monkeypatch.setattr(connection, "REVISION", "0002")
+    connection.prepare(engine, path)
+    engine.dispose()
+    monkeypatch.undo()
+    ran = [("a", "ort", "ort 1", 2.0, {"threads": 1}), ("b", "ort", "ort 1", 1.0, {"threads": 2, "processor": "cpu"}),
+           ("c", "remote", "remote 1 over npu: npu 1", 1.0, {"threads": 4})]
+    with sqlite3.connect(path) as raw:
+        raw.execute("INSERT INTO campaign VALUES ('old', '{}', '{}', 1.0, 1.0)")
+        raw.execute("INSERT INTO device VALUES ('host', 'local', null, 1.0, 'measured', '{}', null)")
+        raw.execute("INSERT INTO bundle VALUES ('B', 't', 'm', 0, 2, 1, '{}')")
+        for name, kind, runtime, started_s, knobs in ran:
+            raw.execute("INSERT INTO trial VALUES (?, 'old', 'host', 'B', 't', 'm', 'x', 'x', '{}', ?, ?, 'all', "
+                        "'idle', 'd', 0, 0, 0, 1.0, null, null, 'cpu', ?, 'done', null, null, null, 'measured')",
+                        [name, kind, runtime, json.dumps({"knobs": knobs})])
+            raw.execute("INSERT INTO attempt (trial, number, state, started_s) VALUES (?, 1, 'done', ?)",
+                        [name, started_s])
+        for kind, runtime in (("ort", "ort 1"), ("npu", "npu 1"), ("gpu", "gpu 1")):
+            raw.executemany("INSERT INTO cost VALUES ('host', 'B', ?, ?, ?, 5.0, null, null, null, null, 'profile', "
+                            "'measured', 1.0)", [("full", kind, runtime), ("exit", kind, runtime)])
+    raw.close()
+    with Store.open(path) as store:
+        for key in (("ort", "ort 1", '{"processor":"cpu","threads":2}'), ("npu", "npu 1", '{"threads":4}'),
+                    ("gpu", "gpu 1", "{}")):
+            assert [(cost.branch, cost.latency_ms) for cost in store.costs("host", "B", *key)] == [
+                ("exit", 5.0), ("full", 5.0)], key
+        assert len(store.read("cost")) == 6
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path):

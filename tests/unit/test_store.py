@@ -52,12 +52,16 @@ def test_bundle_and_costs_come_back_as_they_went(store):
     bundle = sample_bundle()
     store.save_bundle(bundle)                               # again: no duplicate, no error
     assert set(store.branches(bundle.id)) == set(bundle.branches)
-    key = ("host", bundle.id, "onnxruntime_cpu", "onnxruntime 1.31.1")
+    key = ("host", bundle.id, "onnxruntime_cpu", "onnxruntime 1.31.1", "{}")
     assert store.costs(*key) == ()
     store.save_costs(*key, sample_costs())
     slower = sample_costs(slowdown=2.0)
     store.save_costs(*key, slower)
     assert set(store.costs(*key)) == set(slower)
+    threaded = (*key[:4], '{"threads":2}')
+    assert store.costs(*threaded) == ()                     # what other knobs cost is not known yet, and is kept apart
+    store.save_costs(*threaded, sample_costs())
+    assert set(store.costs(*threaded)) == set(sample_costs()) and set(store.costs(*key)) == set(slower)
 
 
 def test_add_trials_is_idempotent_and_leaves_states_alone(store):
