@@ -2,8 +2,8 @@
 
 Used at both ends, by serve.py and peer.py. A connection begins with a challenge each way (HMAC-SHA256 over two nonces),
 which makes the session's key; a frame is length, tag, kind and body, the tag over direction, number and content, so
-that nothing can be forged, replayed or reordered. The body is **not encrypted**: for that the connection goes through
-ssh. Every wait has a deadline (monotonic seconds). It refuses frames longer than stated before it reads them.
+that nothing can be forged, replayed or reordered. What hides it is the TLS around it (tls.py). Every wait has a
+deadline (monotonic seconds). It refuses frames longer than stated before it reads them.
 """
 import hashlib
 import hmac

@@ -163,8 +163,10 @@ class Serving(NamedTuple):
     knobs: Dict[str, Any]                       # of that engine
     slowdown: float                             # of this device
     host: str                                   # address to listen on
-    key: str                                    # 64 hex digits, of this one attempt
+    key: str                                    # 64 hex digits, of this one attempt: who has it is answered
     due_s: float                                # seconds until it ends by itself
+    certificate: str                            # PEM, of this one attempt: what the other device knows this one by
+    private_key: str                            # PEM
 
 
 class AdapterView(NamedTuple):
@@ -363,9 +365,10 @@ def order_from_json(value: Dict[str, Any]) -> Order:
 def serving_from_json(value: Dict[str, Any]) -> Serving:
     """Raises ValueError for missing or unknown fields, and for values that cannot be."""
     serving = _make(Serving, value)
-    texts = (serving.trial, serving.bundle, serving.engine, serving.host, serving.key)
+    texts = (serving.trial, serving.bundle, serving.engine, serving.host, serving.key, serving.certificate,
+             serving.private_key)
     if not all(isinstance(text, str) for text in texts) or len(serving.key) != 64:
-        raise ValueError("trial, bundle, engine and host must be texts, and key 64 hex digits")
+        raise ValueError("trial, bundle, engine, host, certificate and private_key must be texts, key 64 hex digits")
     bytes.fromhex(serving.key)
     for name in ("attempt", "token", "slowdown", "due_s"):
         number = getattr(serving, name)

@@ -216,7 +216,7 @@ def _cells(campaign: CampaignSpec, fleet: FleetSpec, where: str) -> tuple[list[C
 
 
 def _check_peers(fleet: FleetSpec, name: str, peers: Iterable[str], where: str) -> None:
-    """A peer is another device that this one can reach: for now both are local devices of one site."""
+    """A peer is another device of the same site, at an address that this one can reach."""
     device = fleet.devices[name]
     for peer_name in peers:
         peer = fleet.devices.get(peer_name)
@@ -226,9 +226,12 @@ def _check_peers(fleet: FleetSpec, name: str, peers: Iterable[str], where: str) 
             method = where.rpartition("(methods.")[2].rpartition(".peers")[0]
             raise ConfigError(f"{where}: {name} cannot be its own peer; leave that cell out: exclude = "
                               f"[{{ device = \"{name}\", method = \"{method}\", reason = \"it is the peer\" }}]")
-        if (device.transport, peer.transport) != ("local", "local") or device.site != peer.site:
+        if device.site != peer.site or "simulated" in (device.transport, peer.transport):
             raise ConfigError(f"{where}: {name} ({device.transport}, site {device.site}) cannot reach {peer_name} "
-                              f"({peer.transport}, site {peer.site}): peers are local devices of one site.")
+                              f"({peer.transport}, site {peer.site}): peers are real devices of one site.")
+        if peer.address_for(device) is None:
+            raise ConfigError(f"{where}: it is not known at which address {name} reaches {peer_name}; state it in "
+                              f"the fleet file below [devices.{peer_name}]: address = \"192.168.1.20\"")
 
 
 def _product(campaign: CampaignSpec, devices: Iterable[DeviceSpec]) -> Iterable[Cell]:

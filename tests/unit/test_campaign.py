@@ -268,5 +268,11 @@ def test_what_is_wrong_with_peers_is_told(folder: Path, old: str, new: str, said
 
 def test_a_peer_must_be_within_reach(folder: Path) -> None:
     far_off = FleetSpec(devices={"a": DeviceSpec(name="a"), "b": DeviceSpec(name="b", transport="ssh", host="b")})
-    with pytest.raises(ConfigError, match=r"a \(local, site here\) cannot reach b \(ssh, site here\)"):
-        expand(load(folder, OFFLOADING.replace("[matrix]", TO_A)), far_off, {}, {}, (str(folder / "plugins"),))
+    campaign, plugins = load(folder, OFFLOADING.replace("[matrix]", TO_A)), (str(folder / "plugins"),)
+    with pytest.raises(ConfigError, match=r"at which address a reaches b; .*\[devices.b\]: address = "):
+        expand(campaign, far_off, {}, {}, plugins)
+    apart = far_off.devices["b"].model_copy(update={"site": "hub", "address": "10.0.0.2"})
+    with pytest.raises(ConfigError, match=r"a \(local, site here\) cannot reach b \(ssh, site hub\)"):
+        expand(campaign, far_off.model_copy(update={"devices": {**far_off.devices, "b": apart}}), {}, {}, plugins)
+    near = far_off.devices["b"].model_copy(update={"address": "10.0.0.2"})
+    expand(campaign, far_off.model_copy(update={"devices": {**far_off.devices, "b": near}}), {}, {}, plugins)
