@@ -49,6 +49,20 @@ class Place(NamedTuple):
             link.close()
             raise
 
+    def sink(self) -> socket.socket:
+        """A connection whose other end throws away what comes: for traffic that is a load. Raises Refused, OSError."""
+        channel = self.connect()
+        try:
+            deadline_s = time.monotonic() + _CONNECT_S
+            channel.send(frames.SINK, b"", deadline_s)
+            kind, _ = channel.receive(_MOST_B, deadline_s)
+            if kind != frames.SINK:
+                raise Refused("it answers %r to a request for a sink" % kind)
+            return channel.bare()
+        except BaseException:
+            channel.close()
+            raise
+
 
 def places(told: Dict[str, Any]) -> List[Place]:
     """Order.extra["remote"] -> its peers, by name. Raises Unsupported, ValueError."""

@@ -17,7 +17,7 @@ from device_agents.seams import EnergySource, Engine, Sensor, Unsupported
 from device_agents.sysfs import is_synthetic
 
 _BETWEEN_READINGS_S = 0.1
-_REAL = ("/proc/", "link to ", "emulated: ")     # what no fixture stands behind: the kernel's, and what we time ourselves
+_REAL = ("/proc/", "link to ", "emulated: ")    # no fixture is behind them: the kernel's, and what we time ourselves
 
 
 def facts(home: str, root: str) -> Dict[str, Any]:

@@ -3,8 +3,8 @@
 Takes the device's lock as a trial does, loads every branch, prints {"port": n} and detaches. It ends by itself when the
 trial says so, when the other device has been gone for a while, and at its due time; `stop` ends it before. Connections
 are TLS (tls.py), and only who has the trial's key is answered (frames.py); strangers leave a line in H/serve.log. One
-request in flight a connection: the next is not read before the last is answered. It refuses frames that are longer
-than a sample, and waits for nothing without a deadline.
+request in flight a connection: the next is not read before the last is answered. A connection may become a sink for
+the traffic of a trace. It refuses frames that are longer than a sample, and waits for nothing without a deadline.
 """
 import json
 import os
@@ -30,6 +30,7 @@ _FRAME_S = 5.0                                  # from a frame's first byte to i
 _ALONE_S = 10.0                                 # without its device, after it was there once
 _TURN_S = 0.2
 _CONNECTIONS = 4
+_SWALLOW_B = 1 << 16
 _LOG_LINES = 200                                # strangers must not fill the disk
 _EXIT = {"unsupported": Unsupported, "user": UserError}
 
@@ -155,6 +156,10 @@ class Server:
         if kind == frames.BYE:
             self._over.set()
             return False
+        if kind == frames.SINK:
+            channel.send(frames.SINK, b"", deadline_s)
+            self._swallow(channel)
+            return False
         if kind == frames.PING:
             channel.send(frames.PONG, b"", deadline_s)
         elif kind == frames.WORK and len(body) == frames.REQUEST.size + self._sample_b:
@@ -163,6 +168,18 @@ class Server:
         else:
             raise Refused("it sent a frame %r of %d bytes" % (kind, len(body)))
         return True
+
+    def _swallow(self, channel: Channel) -> None:
+        """Take what comes and throw it away, until the other end leaves or the trial is over."""
+        buffer = bytearray(_SWALLOW_B)
+        with channel.bare() as link:
+            link.settimeout(_TURN_S)
+            while not self._over.is_set():
+                try:
+                    if not link.recv_into(buffer):
+                        return
+                except socket.timeout:
+                    pass
 
     def _answer(self, body: bytes) -> Tuple[bytes, bytes]:
         number, branch = frames.REQUEST.unpack_from(body)

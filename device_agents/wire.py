@@ -80,9 +80,10 @@ class Cost(NamedTuple):
 class LoadTrace(NamedTuple):
     """Load over time, piecewise constant from each row's `t_s` on. Known columns, any of which may be absent:
 
-    t_s · cpu_pct (of all cores, 0..100) · mem_mb (balloon) · rate_x (factor on the arrival rate) and the scripted
-    battery_pct · deadline_x (factor on the trial's deadline) · deadline_ms · accuracy_floor (0..1), and, of the shaped
-    link to the trial's peers, net_mbps (rate) · net_rtt_ms (delay there and back) · net_loss_pct (of frames).
+    t_s · cpu_pct (of all cores, 0..100) · mem_mb (balloon) · traffic_mbps (sent to the trial's first peer besides its
+    offloading) · rate_x (factor on the arrival rate) and the scripted battery_pct · deadline_x (factor on the trial's
+    deadline) · deadline_ms · accuracy_floor (0..1), and, of the shaped link to the trial's peers, net_mbps (rate) ·
+    net_rtt_ms (delay there and back) · net_loss_pct (of frames).
     Scripted columns reach the context with provenance `emulated`.
     """
     name: str
@@ -253,7 +254,8 @@ class Measurement(NamedTuple):
 #   remote     peer branch sample status(ok|fallback) trip_ms served_ms      an inference that was asked of a peer, just
 #              before its own line; trip_ms = there and back without served_ms, which the peer took; fallback: no answer
 #              in time, so it was served here
-#   loadgen    asked_cpu_pct achieved_cpu_pct asked_mem_mb achieved_mem_mb span_s    since the last such line
+#   loadgen    asked_cpu_pct achieved_cpu_pct asked_mem_mb achieved_mem_mb span_s    since the last such line;
+#              of a trace with traffic_mbps also asked_traffic_mbps achieved_traffic_mbps (acknowledged by the peer)
 #   learned    sha256 base64                                    what the adapter learned, before the last line
 #   note       text                                             for people, e.g. "sampler late 312 ms"
 #   done       inferences decisions switches sampler_cpu_pct peak_rss_mb learned(sha256 or null)

@@ -23,6 +23,7 @@ from workloads.trace_file import load_trace
 if TYPE_CHECKING:
     from workloads.bundle import BundleFolder
 
+TRAFFIC = "traffic_mbps"                       # the column of a trace that needs a peer
 ID_LENGTH = 16                                  # hex digits; 2^64 ids: a collision in a million trials is one in 10^7
 BundleKey = tuple[str, str, int]                # task, model, training seed
 
@@ -107,6 +108,7 @@ def expand(campaign: CampaignSpec, fleet: FleetSpec, bundles: Mapping[BundleKey,
         seed = derive_seed(campaign.seed, f"repeat/{repeat}")
         traces = {name: load_trace(name, campaign.trial.duration_s, derive_seed(seed, "trace"), plugin_dirs)
                   for name in campaign.matrix.trace}
+        _check_traffic(campaign, cells, traces, where)
         block: list[Trial] = []
         for cell in cells:
             known = _known(campaign, cell, bundles, runtimes, offline, prepared)
@@ -232,6 +234,18 @@ def _check_peers(fleet: FleetSpec, name: str, peers: Iterable[str], where: str) 
         if peer.address_for(device) is None:
             raise ConfigError(f"{where}: it is not known at which address {name} reaches {peer_name}; state it in "
                               f"the fleet file below [devices.{peer_name}]: address = \"192.168.1.20\"")
+
+
+def _check_traffic(campaign: CampaignSpec, cells: Iterable[Cell], traces: Mapping[str, LoadTrace], where: str) -> None:
+    """A trace's traffic goes to a peer: over the loopback, or nowhere, it would be no load of a network."""
+    loud = {name for name, trace in traces.items() if TRAFFIC in trace.columns}
+    for cell in cells:
+        if cell.trace in loud and not campaign.method(cell.method).peers:
+            raise ConfigError(
+                f"{where}: the trace {cell.trace} asks for {TRAFFIC}, and the method {cell.method} has no peer to send "
+                f"it to. Give it one below [methods.{cell.method}]: engine = \"remote\", peers = [\"NAME\"], or leave "
+                f"the cell out: exclude = [{{ trace = \"{cell.trace}\", method = \"{cell.method}\", reason = "
+                f"\"nothing to send to\" }}]")
 
 
 def _product(campaign: CampaignSpec, devices: Iterable[DeviceSpec]) -> Iterable[Cell]:

@@ -129,6 +129,30 @@ def test_a_link_may_be_shaped_on_the_device_as_well(lab: Lab, campaign: Any, tin
     assert query(tiny_home, "select distinct provenance from measurement where metric = 'rtt_ms'") == [("emulated",)]
 
 
+def test_traffic_of_a_trace_is_recorded_asked_and_achieved_on_a_link_that_takes_less(
+        lab: Lab, campaign: Any, tiny_home: Path, tmp_path: Path) -> None:
+    """2 Mbit/s fit the link, 20 do not, and the offloading beside them feels it."""
+    (tmp_path / "plugins/traces").mkdir(parents=True)
+    (tmp_path / "plugins/traces/loud.csv").write_text("t_x,traffic_mbps\n0,0\n0.25,2\n0.5,20\n")
+    for folder in PLUGINS.iterdir():
+        (tmp_path / "plugins" / folder.name).symlink_to(folder)
+    faults.inject(lab, OTHER_BOARD, "slow-link", Shape(delay_ms=2.0, rate_mbit=6.0))
+    path = campaign(duration_s=16.0, trace="loud")
+    path.write_text(path.read_text().replace(str(PLUGINS), str(tmp_path / "plugins")))
+    done = edgefleet("run", path, "--scheduler", "inline", home=tiny_home)
+    assert done.returncode == 0, done.stderr
+    rows = query(tiny_home, "select asked.value, achieved.value from measurement asked join measurement achieved "
+                            "using (trial, seq) where asked.metric = 'asked_traffic_mbps' "
+                            "and achieved.metric = 'achieved_traffic_mbps' order by seq")
+    quiet, some, much = ([achieved for asked, achieved in rows if asked == level] for level in (0.0, 2.0, 20.0))
+    assert len(quiet) >= 2 and max(quiet) == 0.0
+    assert len(some) >= 2 and sum(some) / len(some) == pytest.approx(2.0, rel=0.3)
+    assert len(much) >= 4 and 2.0 < sum(much) / len(much) < 8.0
+    assert query(tiny_home, "select value from summary where metric = 'load_valid'") == [(0.0,)]
+    shown = edgefleet("show", query(tiny_home, "select id from trial")[0][0], home=tiny_home)
+    assert "load: asked_traffic_mbps 20" in shown.stdout
+
+
 def test_a_trial_that_is_killed_lets_its_peer_go_and_runs_once_more(
         lab: Lab, campaign: Any, tiny_home: Path) -> None:
     controller = start("run", campaign(), "--scheduler", "inline", home=tiny_home)
