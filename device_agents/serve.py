@@ -124,9 +124,9 @@ class Server:
     def _connection(self, link: socket.socket, address: Any) -> None:
         known = False
         try:
-            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             link.settimeout(_GREETING_S)
             with link, self._context.wrap_socket(link, server_side=True) as guarded:
+                guarded.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 channel = frames.admit(guarded, self._key, time.monotonic() + _GREETING_S)
                 known = True
                 self._enter(1)

@@ -86,8 +86,6 @@ class DeviceSpec(Spec):
 
         A loopback address is one for devices on this machine alone, and two local devices need no other.
         """
-        if "simulated" in (self.transport, other.transport):
-            return None
         if (self.transport, other.transport) == ("local", "local"):
             return LOOPBACK
         found = _ipv4(self.address or (self.host if self.transport == "ssh" else None))

@@ -286,5 +286,8 @@ def test_a_peer_must_be_within_reach(folder: Path) -> None:
     apart = far_off.devices["b"].model_copy(update={"site": "hub", "address": "10.0.0.2"})
     with pytest.raises(ConfigError, match=r"a \(local, site here\) cannot reach b \(ssh, site hub\)"):
         expand(campaign, far_off.model_copy(update={"devices": {**far_off.devices, "b": apart}}), {}, {}, plugins)
+    made_up = FleetSpec(devices={"a": DeviceSpec(name="a"), "b": DeviceSpec(name="b", transport="simulated")})
+    with pytest.raises(ConfigError, match=r"cannot reach b \(simulated, site here\)"):
+        expand(campaign, made_up, {}, {}, plugins)
     near = far_off.devices["b"].model_copy(update={"address": "10.0.0.2"})
     expand(campaign, far_off.model_copy(update={"devices": {**far_off.devices, "b": near}}), {}, {}, plugins)

@@ -139,16 +139,13 @@ transport = "adb"
 [devices.loop]
 transport = "ssh"
 host = "127.0.0.1"
-[devices.sim]
-transport = "simulated"
 """
 
 
 @pytest.mark.parametrize(("peer", "device", "address"), [
     ("here", "near", "127.0.0.1"), ("here", "board", None), ("board", "here", "10.0.0.2"),
     ("board", "phone", "10.0.0.2"), ("named", "board", None), ("stated", "board", "10.0.0.3"), ("phone", "board", None),
-    ("loop", "here", "127.0.0.1"), ("loop", "board", None), ("loop", "loop", "127.0.0.1"), ("sim", "here", None),
-    ("board", "sim", None)])
+    ("loop", "here", "127.0.0.1"), ("loop", "board", None), ("loop", "loop", "127.0.0.1")])
 def test_where_a_peer_is_reached(tmp_path: Path, peer: str, device: str, address: str | None) -> None:
     devices = fleet_of(tmp_path, ADDRESSES).devices
     assert devices[peer].address_for(devices[device]) == address

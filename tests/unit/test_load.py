@@ -199,10 +199,12 @@ def test_traffic_arrives_as_asked_and_follows_the_trace(tmp_path: Path) -> None:
     clock.sleep_until(t0_ns + 3100000000)
     load.stop()
     found = lines(journal, "loadgen")
-    assert [line["asked_traffic_mbps"] for line in found[:3]] == pytest.approx([4.0, 4.0, 0.0], abs=0.3)
-    assert sum(line["asked_traffic_mbps"] * line["span_s"] for line in found) == pytest.approx(8.0, rel=0.02)
-    assert sum(line["achieved_traffic_mbps"] * line["span_s"] for line in found) == pytest.approx(8.0, rel=0.25)
-    assert found[2]["achieved_traffic_mbps"] < 1.0 and found[0]["asked_cpu_pct"] is None
+    assert [line["asked_traffic_mbps"] for line in found[:3]] == pytest.approx([4.0, 4.0, 0.0], abs=1.0)
+    asked_mb, achieved_mb = (sum(line[name + "_traffic_mbps"] * line["span_s"] for line in found) / 8
+                             for name in ("asked", "achieved"))
+    assert asked_mb == pytest.approx(1.0, rel=0.1)
+    assert 0.3 < achieved_mb < 1.1, "the machine's other work can only take away"
+    assert found[2]["achieved_traffic_mbps"] < 1.5 and found[0]["asked_cpu_pct"] is None
     server._over.set()
     assert log == []
 
@@ -233,7 +235,7 @@ def test_traffic_that_a_link_does_not_take_is_not_achieved_and_not_made_up_for(t
     link.close()
     listener.close()
     achieved_b = sum(line["achieved_traffic_mbps"] * line["span_s"] for line in lines(journal, "loadgen")) * 125000
-    assert 1e6 < achieved_b <= sum(taken_b) < 15e6, "of the 20 MB of two seconds nothing was made up for"
+    assert 1e6 < achieved_b < 1.01 * sum(taken_b) < 15e6, "of the 20 MB of two seconds nothing was made up for"
 
 
 def test_a_sink_that_comes_later_is_found_and_a_stranger_is_none(tmp_path: Path) -> None:
