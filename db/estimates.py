@@ -12,8 +12,8 @@ from device_agents.wire import unit_of
 
 #: Fewest samples that carry a 95 % distribution-free interval for the quantile (n with 1 - q^n >= 0.95).
 SMALLEST = {0.95: 59, 0.99: 299}
-LOAD_TOLERANCE_PCT = 5.0                        # of all cores: mean deviation of the achieved load from the asked
-MEM_TOLERANCE_MB = 8.0
+#: Most mean deviation of the achieved load from the asked: in its unit, and besides as a share of what was asked.
+LOAD_TOLERANCES = {"cpu_pct": (5.0, 0.0), "mem_mb": (8.0, 0.0), "traffic_mbps": (0.0, 0.1)}
 
 class Inference(NamedTuple):
     """The columns of table inference that metrics are made of."""
@@ -174,16 +174,15 @@ def _feasibility(window: Window) -> list[Value]:
 def _load(window: Window) -> list[Value]:
     """Load asked and achieved, weighted by the time that each reading stands for, and whether they agree."""
     spans = _by_seq(window.measurements.get("span_s", ()))
-    deviations, found = {}, []
-    for kind in ("cpu_pct", "mem_mb"):
+    found, kept = [], []
+    for kind, (most, share) in LOAD_TOLERANCES.items():
         asked, achieved = (_by_seq(window.measurements.get(f"{name}_{kind}", ())) for name in ("asked", "achieved"))
         found += [_loaded(window, f"load_asked_{kind}", _mean(asked, spans), len(asked)),
                   _loaded(window, f"load_achieved_{kind}", _mean(achieved, spans), len(achieved))]
-        deviations[kind] = _mean({seq: abs(asked[seq] - achieved[seq]) for seq in asked if seq in achieved}, spans)
-    cpu, mem = deviations["cpu_pct"], deviations["mem_mb"]
-    valid = None
-    if cpu is not None or mem is not None:
-        valid = float((cpu or 0.0) <= LOAD_TOLERANCE_PCT and (mem or 0.0) <= MEM_TOLERANCE_MB)
+        deviation = _mean({seq: abs(asked[seq] - achieved[seq]) for seq in asked if seq in achieved}, spans)
+        if deviation is not None:
+            kept.append(deviation <= most + share * (_mean(asked, spans) or 0.0))
+    valid = float(all(kept)) if kept else None
     return [*found, _loaded(window, "load_valid", valid, len(spans), "flag")]
 
 

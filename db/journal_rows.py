@@ -14,7 +14,8 @@ Row = dict[str, Any]
 Values = tuple[Any, ...]                        # of all columns, in the table's order
 
 _MOST_METRICS = 500                             # in one sample; the agent has some thirty
-_LOAD = ("asked_cpu_pct", "achieved_cpu_pct", "asked_mem_mb", "achieved_mem_mb", "span_s")
+_LOAD = ("asked_cpu_pct", "achieved_cpu_pct", "asked_mem_mb", "achieved_mem_mb", "asked_traffic_mbps",
+         "achieved_traffic_mbps", "span_s")
 
 
 class Refused(Exception):

@@ -2,8 +2,8 @@
 
 Used at both ends, by serve.py and peer.py. A connection begins with a challenge each way (HMAC-SHA256 over two nonces),
 which makes the session's key; a frame is length, tag, kind and body, the tag over direction, number and content, so
-that nothing can be forged, replayed or reordered. The body is **not encrypted**: for that the connection goes through
-ssh. Every wait has a deadline (monotonic seconds). It refuses frames longer than stated before it reads them.
+that nothing can be forged, replayed or reordered. What hides it is the TLS around it (tls.py). Every wait has a
+deadline (monotonic seconds). It refuses frames longer than stated before it reads them.
 """
 import hashlib
 import hmac
@@ -14,7 +14,7 @@ import time
 from typing import Tuple
 
 MAGIC = b"edgefleet peer 1"
-WORK, ANSWER, PING, PONG, PROBLEM, BYE = b"W", b"A", b"P", b"p", b"E", b"B"
+WORK, ANSWER, PING, PONG, PROBLEM, BYE, SINK = b"W", b"A", b"P", b"p", b"E", b"B", b"S"
 REQUEST = struct.Struct(">IH")                  # number of the request, number of the branch; the sample follows
 REPLY = struct.Struct(">IiI")                   # number of the request, class, microseconds that serving it took
 LEAST_PROBE_B = 1024                            # a probe's large frame is a sample, and no smaller than this
@@ -63,6 +63,11 @@ class Channel:
             raise Refused("a frame with a wrong tag")
         self._received += 1
         return kind, body
+
+    def bare(self) -> socket.socket:
+        """The connection itself, once both ends have agreed (SINK) that only what means nothing follows: no frames, no
+        TLS. The channel is of no use any more."""
+        return socket.socket(fileno=self._link.detach())
 
     def close(self) -> None:
         self._link.close()

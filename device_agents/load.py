@@ -1,19 +1,23 @@
-"""Plays a LoadTrace: one child process a core that is busy for the asked share of the time, and one that holds memory.
+"""Plays a LoadTrace: one child process a core that is busy for the asked share of the time, one that holds memory, and
+one that sends to the trial's first peer.
 
 Used by the loop: start(t0_ns) before the window, stop() after it. Once a second and at the end a `loadgen` line says
-what was asked and what was achieved, by the kernel's count of the children. They are forked, not executed, because the
-agent may be a zip file run by a loader, and they die with it, also when it is killed. The balloon leaves a reserve free
-and a note says so when it may not grow. It refuses to touch scripted columns (deadlines, battery): the loop's affair.
+what was asked and what was achieved, by the kernel's count of the children, and of the bytes that were acknowledged.
+They are forked, not executed, because the agent may be a zip file run by a loader, and they die with it, also when it
+is killed. The balloon leaves a reserve free and a note says so when it may not grow. It refuses to touch scripted
+columns (deadlines, battery): the loop's affair.
 """
 import functools
+import mmap
 import os
 import signal
+import socket
 import threading
 import warnings
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Union
 
 from device_agents import load_child
-from device_agents.seams import Clock
+from device_agents.seams import Clock, UserError
 from device_agents.sysfs import Files
 from device_agents.wire import LoadTrace
 
@@ -26,19 +30,24 @@ _PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1048576.0
 
 class Child(NamedTuple):
     pid: int
-    what: str                                   # burn | hold
+    what: str                                   # burn | hold | send
     start_mb: float                             # memory that it shares with the agent since the fork
 
 
 class LoadPlayer:
     """`cores` = how many cores the device has, or their numbers; a trace's cpu_pct is of all of them. A trace that
-    asks for nothing starts no children. `root` holds /proc/meminfo, which limits the balloon."""
+    asks for nothing starts no children. `root` holds /proc/meminfo, which limits the balloon. `sink()` = a connection
+    that takes the trace's traffic; None: there is none, and a trace that asks for traffic is refused (UserError)."""
 
     def __init__(self, trace: LoadTrace, cores: Union[int, Sequence[int]], journal: Any, clock: Clock,
-                 root: str = "") -> None:
+                 root: str = "", sink: Optional[Callable[[], socket.socket]] = None) -> None:
         self._cores = _first(cores) if isinstance(cores, int) else list(cores)
         self._journal, self._clock, self._root = journal, clock, root
         self._cpu, self._mem = Steps.of(trace, "cpu_pct", 100.0), Steps.of(trace, "mem_mb", 1e9)
+        self._traffic, self._sink = Steps.of(trace, "traffic_mbps", 1e6), sink
+        if self._traffic.highest() > 0 and sink is None:
+            raise UserError("trace %s asks for traffic_mbps, and the trial has no peer to send it to" % trace.name)
+        self._arrived = mmap.mmap(-1, mmap.PAGESIZE)                    # shared with the child that sends
         self._files = Files()
         self._children: List[Child] = []
         self._stopping = threading.Event()
@@ -59,6 +68,9 @@ class LoadPlayer:
         if self._mem.highest() > 0:
             self._fork("hold", prctl, functools.partial(
                 load_child.hold, self._mem.at, t0_ns, self._clock, self._root))
+        if self._sink is not None and self._traffic.highest() > 0:
+            self._fork("send", prctl, functools.partial(
+                load_child.send, self._traffic.at, t0_ns, self._clock, self._sink, self._arrived))
         if self._children:
             self._thread = threading.Thread(target=self._report, name="loadgen", daemon=True)
             self._thread.start()
@@ -94,27 +106,27 @@ class LoadPlayer:
     def _report(self) -> None:
         """The reporting thread: a line a second from t0 on, and one for the rest."""
         ended = self._wait_until(self._t0_ns)
-        begin_ns, before_ns = self._clock.now_ns(), self._burnt_ns()
+        begin_ns, before_ns, before_b = self._clock.now_ns(), self._burnt_ns(), self._arrived_b()
         while not ended:
             held_mb, due_ns = [], begin_ns + _REPORT_NS
             while not ended and self._clock.now_ns() < due_ns:
                 look_ns = self._clock.now_ns() + _LOOK_NS if self._mem.highest() > 0 else due_ns
                 ended = self._wait_until(min(due_ns, look_ns))
                 held_mb.append(self._held_mb())
-            end_ns, after_ns = self._clock.now_ns(), self._burnt_ns()
+            end_ns, after_ns, after_b = self._clock.now_ns(), self._burnt_ns(), self._arrived_b()
             if end_ns - begin_ns < _SHORTEST_SPAN_NS:
                 continue
             try:
-                self._line(begin_ns, end_ns, after_ns - before_ns, sum(held_mb) / len(held_mb))
+                self._line(begin_ns, end_ns, after_ns - before_ns, sum(held_mb) / len(held_mb), after_b - before_b)
             except Exception:                   # the journal is broken: the loop's next line raises the same
                 return
-            begin_ns, before_ns = end_ns, after_ns
+            begin_ns, before_ns, before_b = end_ns, after_ns, after_b
 
     def _wait_until(self, t_ns: int) -> bool:
         """True when the player was stopped before."""
         return self._stopping.wait(max(0.0, (t_ns - self._clock.now_ns()) / 1e9))
 
-    def _line(self, begin_ns: int, end_ns: int, burnt_ns: int, held_mb: float) -> None:
+    def _line(self, begin_ns: int, end_ns: int, burnt_ns: int, held_mb: float, arrived_b: int) -> None:
         """Asked and achieved are means over the span."""
         span = (begin_ns - self._t0_ns, end_ns - self._t0_ns)
         asked_pct = achieved_pct = asked_mb = achieved_mb = None
@@ -124,8 +136,12 @@ class LoadPlayer:
         if self._mem.highest() > 0:
             asked_mb, achieved_mb = round(self._mem.mean(*span), 1), round(held_mb, 1)
             self._note_refusal(self._mem.at(span[1] / 1e9))
+        traffic = {}
+        if self._traffic.highest() > 0:
+            traffic = {"asked_traffic_mbps": round(self._traffic.mean(*span), 3),
+                       "achieved_traffic_mbps": round(arrived_b * 8e3 / (end_ns - begin_ns), 3)}
         self._journal.write("loadgen", asked_cpu_pct=asked_pct, achieved_cpu_pct=achieved_pct, asked_mem_mb=asked_mb,
-                            achieved_mem_mb=achieved_mb, span_s=round((end_ns - begin_ns) / 1e9, 3))
+                            achieved_mem_mb=achieved_mb, span_s=round((end_ns - begin_ns) / 1e9, 3), **traffic)
         self._note_dead()
 
     def _note_refusal(self, asked_mb: float) -> None:
@@ -151,6 +167,11 @@ class LoadPlayer:
         """What the balloon holds now, without what it shares with the agent."""
         return sum(max(0.0, self._resident_mb(child.pid) - child.start_mb)
                    for child in self._children if child.what == "hold")
+
+    def _arrived_b(self) -> int:
+        """Bytes that the sink's end has acknowledged."""
+        count: int = load_child.COUNT.unpack_from(self._arrived)[0]
+        return count
 
     def _burnt_ns(self) -> int:
         """CPU time of the children that make CPU load."""

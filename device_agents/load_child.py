@@ -1,17 +1,22 @@
-"""What a load player's child does after the fork: burn CPU for a share of each 20 ms, or hold memory.
+"""What a load player's child does after the fork: burn CPU for a share of each 20 ms, hold memory, or send to a peer.
 
 Called by load.py alone. A child shares the agent's memory image and nothing else: it closes every descriptor (an
 inherited lock file would keep `agent wait` waiting), writes no journal, and leaves by os._exit. It corrects itself by
 its own CPU time, so that being kept from the core for a moment is made up for, but a debt of more than one period is
 forgiven: on a core that others fill, the load is what the scheduler grants. It refuses to outlive its parent.
 """
+import fcntl
 import gc
 import mmap
 import os
 import signal
+import socket
+import struct
+import termios
 import time
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Optional
 
+from device_agents.frames import Refused
 from device_agents.seams import Clock
 from device_agents.sysfs import Files
 
@@ -22,6 +27,11 @@ _LEAST_RESERVE_MB, _RESERVE_SHARE = 64.0, 0.05
 _NAP_PERIODS = 5
 _LOOK_NS, _TOUCH_NS = 50000000, 1000000000
 _PR_SET_PDEATHSIG = 1
+_AGAIN_NS = 1000000000                          # before a sink that was lost is asked for again
+_MOST_LAG_S = 0.1                               # of traffic that the link did not take: what is older is forgiven
+_BLOCK_B, _UNSENT_B = 1 << 16, 1 << 16
+_TCP_NOTSENT_LOWAT = 25                         # Python knows it from 3.7 on
+COUNT = struct.Struct("=Q")
 
 
 def find_prctl() -> Any:
@@ -102,6 +112,38 @@ def hold(mem_mb_at: Callable[[float], float], t0_ns: int, clock: Clock, root: st
         clock.sleep_until(now_ns + _LOOK_NS)
 
 
+def send(mbps_at: Callable[[float], float], t0_ns: int, clock: Clock, connect: Callable[[], socket.socket],
+         arrived: mmap.mmap, orphan: Callable[[], bool]) -> None:
+    """Sends mbps_at(seconds since t0) Mbit/s of noise into connect(), as far as the link takes it.
+
+    `arrived` = how many bytes the other end has acknowledged since t0, for the agent to read.
+    """
+    filling, link, before_b, written_b, owed_b, again_ns = os.urandom(_BLOCK_B), _sink(connect), 0, 0, 0.0, 0
+    _wait_until(t0_ns, clock, orphan)
+    turn_ns = clock.now_ns()
+    while not orphan():
+        now_ns = clock.now_ns()
+        if link is None and now_ns >= again_ns:
+            link, again_ns = _sink(connect), now_ns + _AGAIN_NS
+        rate_b_s = mbps_at((now_ns - t0_ns) / 1e9) * 125000.0
+        owed_b = min(owed_b + rate_b_s * (now_ns - turn_ns) / 1e9, rate_b_s * _MOST_LAG_S)
+        turn_ns = now_ns
+        if link is not None:
+            try:
+                while owed_b >= 1:
+                    sent_b = link.send(filling[:int(min(owed_b, _BLOCK_B))])
+                    written_b, owed_b = written_b + sent_b, owed_b - sent_b
+            except socket.timeout:
+                pass
+            except OSError:
+                before_b, written_b = COUNT.unpack_from(arrived)[0], 0
+                link.close()
+                link = None
+        if link is not None:
+            COUNT.pack_into(arrived, 0, before_b + written_b - _underway_b(link))
+        clock.sleep_until(now_ns + PERIOD_NS)
+
+
 def reserve_mb(files: Files, root: str) -> float:
     """What a balloon leaves free: 5 % of the memory, 64 MiB at least."""
     return max(_LEAST_RESERVE_MB, _RESERVE_SHARE * _meminfo_mb(files, root, "MemTotal:"))
@@ -110,6 +152,22 @@ def reserve_mb(files: Files, root: str) -> float:
 def room_mb(files: Files, root: str) -> float:
     """How much more may be taken now; 0 where the kernel does not say what is available."""
     return max(0.0, _meminfo_mb(files, root, "MemAvailable:") - reserve_mb(files, root))
+
+
+def _sink(connect: Callable[[], socket.socket]) -> Optional[socket.socket]:
+    try:
+        link = connect()
+    except (OSError, Refused):                  # whoever measures the link says so
+        return None
+    link.settimeout(PERIOD_NS / 1e9)
+    link.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT_B)      # what waits here is not on the link
+    return link
+
+
+def _underway_b(link: socket.socket) -> int:
+    """Bytes that were written and not acknowledged yet."""
+    size_b: int = struct.unpack("i", fcntl.ioctl(link.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0]
+    return size_b
 
 
 def _meminfo_mb(files: Files, root: str, name: str) -> float:

@@ -3,13 +3,14 @@
 Made by the engine `remote`, one object a peer. Inferences have a connection and a deadline of their own; a thread
 probes over a second one twice a second, so that the link is known also while nothing is sent, and connects again
 what broke. `ask` never waits longer than its deadline and raises Unanswered; whoever asked serves the sample itself.
+`Place` is where a peer is and what proves it.
 """
 import socket
 import threading
 import time
-from typing import Any, Callable, Dict, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from device_agents import frames
+from device_agents import frames, tls
 from device_agents.frames import Channel, Refused
 from device_agents.seams import Sensor
 from device_agents.shaper import DOWN, UP, Shaper
@@ -30,13 +31,53 @@ class Unanswered(Exception):
     """The peer did not answer in time, or not at all; says why."""
 
 
+class Place(NamedTuple):
+    """Where a peer serves, what it is known by, and what it knows its device by."""
+    name: str
+    address: Tuple[str, int]
+    context: Any                                # of tls.for_device
+    key: bytes
+
+    def connect(self) -> Channel:
+        """A connection on which both ends have proven themselves. Raises Refused, OSError."""
+        deadline_s = time.monotonic() + _CONNECT_S
+        link = socket.create_connection(self.address, _CONNECT_S)
+        try:
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            link = tls.connect(self.context, link)
+            return frames.greet(link, self.key, deadline_s)
+        except BaseException:
+            link.close()
+            raise
+
+    def sink(self) -> socket.socket:
+        """A connection whose other end throws away what comes: for traffic that is a load. Raises Refused, OSError."""
+        channel = self.connect()
+        try:
+            deadline_s = time.monotonic() + _CONNECT_S
+            channel.send(frames.SINK, b"", deadline_s)
+            kind, _ = channel.receive(_MOST_B, deadline_s)
+            if kind != frames.SINK:
+                raise Refused("it answers %r to a request for a sink" % kind)
+            return channel.bare()
+        except BaseException:
+            channel.close()
+            raise
+
+
+def places(told: Dict[str, Any]) -> List[Place]:
+    """Order.extra["remote"] -> its peers, by name. Raises Unsupported, ValueError."""
+    return [Place(name, (peer["host"], peer["port"]), tls.for_device(peer["certificate"]), bytes.fromhex(told["key"]))
+            for name, peer in sorted(told.get("peers", {}).items())]
+
+
 class Peer:
     """`branches` = ids in the bundle's order; `call_s` = deadline of a call; `note(text)` writes into the journal."""
 
-    def __init__(self, name: str, address: Tuple[str, int], key: bytes, sample_b: int, branches: Sequence[str],
-                 call_s: float, shaper: Shaper, note: Callable[[str], None]) -> None:
-        self.name, self.shaper, self.asked_count, self.unanswered_count = name, shaper, 0, 0
-        self._address, self._key, self._call_s, self._note = address, key, call_s, note
+    def __init__(self, place: Place, sample_b: int, branches: Sequence[str], call_s: float, shaper: Shaper,
+                 note: Callable[[str], None]) -> None:
+        self.name, self.shaper, self.asked_count, self.unanswered_count = place.name, shaper, 0, 0
+        self._place, self._call_s, self._note = place, call_s, note
         self._numbers = {branch: number for number, branch in enumerate(branches)}
         self._large = b"\0" * max(frames.LEAST_PROBE_B, sample_b + frames.REQUEST.size)
         self._work: Optional[Channel] = None
@@ -45,7 +86,7 @@ class Peer:
         self._said = ""
         self._stopping = threading.Event()
         self._look()
-        self._thread = threading.Thread(target=self._run, name="peer " + name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name="peer " + place.name, daemon=True)
         self._thread.start()
 
     def ask(self, branch: str, data: bytes) -> Answer:
@@ -97,9 +138,9 @@ class Peer:
     def _look(self) -> None:
         """Connect what is not connected, then two frames for the probe: a small one, and one of a sample's size."""
         try:
-            self._probe = self._probe or self._connect()
+            self._probe = self._probe or self._place.connect()
             if self._work is None:              # never write back what ask() has just given up
-                self._work = self._connect()
+                self._work = self._place.connect()
             small_ms, large_ms = self._timed(b""), self._timed(self._large)
         except Unanswered:                      # lost on the way: the connection is sound
             self._known.unanswered()
@@ -145,16 +186,6 @@ class Peer:
             raise Unanswered("a frame was lost" if arrival_s is None else "the link is too slow")
         if arrival_s > now_s:
             _sleep_until(arrival_s)
-
-    def _connect(self) -> Channel:
-        deadline_s = time.monotonic() + _CONNECT_S
-        link = socket.create_connection(self._address, _CONNECT_S)
-        try:
-            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return frames.greet(link, self._key, deadline_s)
-        except BaseException:
-            link.close()
-            raise
 
 
 class Known:

@@ -17,6 +17,7 @@ from device_agents.seams import EnergySource, Engine, Sensor, Unsupported
 from device_agents.sysfs import is_synthetic
 
 _BETWEEN_READINGS_S = 0.1
+_REAL = ("/proc/", "link to ", "emulated: ")    # no fixture is behind them: the kernel's, and what we time ourselves
 
 
 def facts(home: str, root: str) -> Dict[str, Any]:
@@ -47,7 +48,7 @@ def read_all(sensors: Dict[str, Sensor], root: str) -> Dict[str, Tuple[Optional[
             reading = sensor.read(root)
         except Exception:                       # a user's sensor: the sampler switches it off, with a note
             continue
-        made_up = "synthetic: " if synthetic and not sensor.source.startswith("/proc/") else ""
+        made_up = "synthetic: " if synthetic and not sensor.source.startswith(_REAL) else ""
         for metric, value in reading.items():
             if metric not in found or (found[metric][0] is None and value is not None):
                 found[metric] = (value, made_up + (sensor.source or name))

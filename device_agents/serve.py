@@ -1,10 +1,10 @@
 """The verb `serve`: answer another device's inferences on one port, for the length of a trial that names this device.
 
 Takes the device's lock as a trial does, loads every branch, prints {"port": n} and detaches. It ends by itself when the
-trial says so, when the other device has been gone for a while, and at its due time; `stop` ends it before. Only who has
-the trial's key is answered (frames.py: a challenge each way; tags, no encryption); strangers leave a line in
-H/serve.log. One request in flight a connection: the next is not read before the last is answered. It refuses frames
-that are longer than a sample, and waits for nothing without a deadline.
+trial says so, when the other device has been gone for a while, and at its due time; `stop` ends it before. Connections
+are TLS (tls.py), and only who has the trial's key is answered (frames.py); strangers leave a line in H/serve.log. One
+request in flight a connection: the next is not read before the last is answered. A connection may become a sink for
+the traffic of a trace. It refuses frames that are longer than a sample, and waits for nothing without a deadline.
 """
 import json
 import os
@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from device_agents import claim, frames, identity, launch, registry, trial_folder
+from device_agents import claim, frames, identity, launch, registry, tls, trial_folder
 from device_agents.clock import BootClock
 from device_agents.frames import Channel, Gone, Refused
 from device_agents.seams import Engine, Unsupported, UserError
@@ -30,6 +30,7 @@ _FRAME_S = 5.0                                  # from a frame's first byte to i
 _ALONE_S = 10.0                                 # without its device, after it was there once
 _TURN_S = 0.2
 _CONNECTIONS = 4
+_SWALLOW_B = 1 << 16
 _LOG_LINES = 200                                # strangers must not fill the disk
 _EXIT = {"unsupported": Unsupported, "user": UserError}
 
@@ -38,9 +39,10 @@ def serve(home: str, text: str) -> Dict[str, Any]:
     """{"port": n}, once everything is loaded and the port is open. Raises BadOrder, Busy, Unsupported, UserError."""
     try:
         serving = serving_from_json(json.loads(text))
+        home = trial_folder.prepare(home)
+        context = tls.for_peer(serving.certificate, serving.private_key, home)
     except (ValueError, TypeError, AttributeError) as error:
         raise BadOrder("standard input is no order to serve: %s" % error)
-    home = trial_folder.prepare(home)
     store = os.path.join(home, "store")
     trial_folder.need(store, [serving.bundle])
     bundle = read_bundle(store, serving.bundle)
@@ -54,7 +56,7 @@ def serve(home: str, text: str) -> Dict[str, Any]:
     os.close(reader)
     try:
         claim.sign_to_serve(held, serving, identity.boot_id() or "")
-        _work(serving, bundle, store, listener, writer)
+        _work(serving, bundle, store, listener, context, writer)
     except (Unsupported, UserError) as error:
         _say(writer, error="unsupported" if isinstance(error, Unsupported) else "user", message=str(error))
     except BaseException as error:
@@ -66,7 +68,8 @@ def serve(home: str, text: str) -> Dict[str, Any]:
         os._exit(0)
 
 
-def _work(serving: Serving, bundle: BranchBundle, store: str, listener: socket.socket, writer: int) -> None:
+def _work(serving: Serving, bundle: BranchBundle, store: str, listener: socket.socket, context: Any,
+          writer: int) -> None:
     clock = BootClock()
     engine_class = registry.load("device_agents.engines", serving.engine, Engine)
     if engine_class.answer is Engine.answer:
@@ -77,15 +80,17 @@ def _work(serving: Serving, bundle: BranchBundle, store: str, listener: socket.s
         engine.load(branch.id, serving.knobs)
     _say(writer, port=listener.getsockname()[1])
     Server(engine, [branch.id for branch in bundle.branches], sample_bytes(store, bundle), bytes.fromhex(serving.key),
-           listener, serving.due_s, _log).run()
+           context, listener, serving.due_s, _log).run()
 
 
 class Server:
     """Answers `device_agents.peer` on a listening socket until it is over. `log(text)` = one line for people."""
 
-    def __init__(self, engine: Engine, branches: List[str], sample_b: int, key: bytes, listener: socket.socket,
-                 due_s: float, log: Callable[[str], None], alone_s: float = _ALONE_S) -> None:
+    def __init__(self, engine: Engine, branches: List[str], sample_b: int, key: bytes, context: Any,
+                 listener: socket.socket, due_s: float, log: Callable[[str], None],
+                 alone_s: float = _ALONE_S) -> None:
         self._engine, self._branches, self._sample_b, self._key = engine, branches, sample_b, key
+        self._context = context
         self._listener, self._log, self._alone_s = listener, log, alone_s
         self._due_s = time.monotonic() + due_s
         self._over = threading.Event()
@@ -119,9 +124,10 @@ class Server:
     def _connection(self, link: socket.socket, address: Any) -> None:
         known = False
         try:
-            with link:
-                link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                channel = frames.admit(link, self._key, time.monotonic() + _GREETING_S)
+            link.settimeout(_GREETING_S)
+            with link, self._context.wrap_socket(link, server_side=True) as guarded:
+                guarded.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                channel = frames.admit(guarded, self._key, time.monotonic() + _GREETING_S)
                 known = True
                 self._enter(1)
                 while not self._over.is_set() and self._request(channel):
@@ -150,6 +156,10 @@ class Server:
         if kind == frames.BYE:
             self._over.set()
             return False
+        if kind == frames.SINK:
+            channel.send(frames.SINK, b"", deadline_s)
+            self._swallow(channel)
+            return False
         if kind == frames.PING:
             channel.send(frames.PONG, b"", deadline_s)
         elif kind == frames.WORK and len(body) == frames.REQUEST.size + self._sample_b:
@@ -158,6 +168,18 @@ class Server:
         else:
             raise Refused("it sent a frame %r of %d bytes" % (kind, len(body)))
         return True
+
+    def _swallow(self, channel: Channel) -> None:
+        """Take what comes and throw it away, until the other end leaves or the trial is over."""
+        buffer = bytearray(_SWALLOW_B)
+        with channel.bare() as link:
+            link.settimeout(_TURN_S)
+            while not self._over.is_set():
+                try:
+                    if not link.recv_into(buffer):
+                        return
+                except socket.timeout:
+                    pass
 
     def _answer(self, body: bytes) -> Tuple[bytes, bytes]:
         number, branch = frames.REQUEST.unpack_from(body)

@@ -8,9 +8,10 @@ import faulthandler
 import gc
 import os
 import signal
+import socket
 import sys
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 from device_agents import identity, memory, probe, registry
 from device_agents.claim import Claim
@@ -20,6 +21,7 @@ from device_agents.ending import Stopped, conclude
 from device_agents.journal import Journal
 from device_agents.load import LoadPlayer
 from device_agents.loop import Parts, run_trial
+from device_agents.peer import places
 from device_agents.sampler import Sampler, open_energy, open_sensors
 from device_agents.seams import Adapter, Clock, Engine, Unsupported
 from device_agents.slowdown import slowed
@@ -64,7 +66,8 @@ def _work(folder: TrialFolder, order: Order, journal: Journal, clock: Clock) -> 
         raise lacking
     adapter = registry.load("device_agents.adapters", trial.method, Adapter, plugin_dirs)()
     engine = slowed(engine, trial.engine, trial.slowdown, clock)
-    load = ScriptedLoad(trial.trace, identity.cores(), journal, clock)
+    peers = places(order.extra.get("remote") or {})
+    load = ScriptedLoad(trial.trace, identity.cores(), journal, clock, peers[0].sink if peers else None)
     sampler = Sampler("", trial.sample_hz, clock, journal, sensors, energy,
                       lambda: ([os.getpid()], load.pids()), load.scripted)
     getattr(gc, "freeze", int)()                # from Python 3.7 on: what exists now is never scanned again
@@ -76,8 +79,9 @@ def _work(folder: TrialFolder, order: Order, journal: Journal, clock: Clock) -> 
 class ScriptedLoad(LoadPlayer):
     """The load player, which also tells the sampler what the trace scripts, from t0 on."""
 
-    def __init__(self, trace: LoadTrace, cores: int, journal: Journal, clock: Clock) -> None:
-        LoadPlayer.__init__(self, trace, cores, journal, clock)
+    def __init__(self, trace: LoadTrace, cores: int, journal: Journal, clock: Clock,
+                 sink: Optional[Callable[[], socket.socket]]) -> None:
+        LoadPlayer.__init__(self, trace, cores, journal, clock, sink=sink)
         self._battery_pct = Column(trace, "battery_pct")
         self._window_ns: Optional[int] = None
 

@@ -80,9 +80,10 @@ class Cost(NamedTuple):
 class LoadTrace(NamedTuple):
     """Load over time, piecewise constant from each row's `t_s` on. Known columns, any of which may be absent:
 
-    t_s · cpu_pct (of all cores, 0..100) · mem_mb (balloon) · rate_x (factor on the arrival rate) and the scripted
-    battery_pct · deadline_x (factor on the trial's deadline) · deadline_ms · accuracy_floor (0..1), and, of the shaped
-    link to the trial's peers, net_mbps (rate) · net_rtt_ms (delay there and back) · net_loss_pct (of frames).
+    t_s · cpu_pct (of all cores, 0..100) · mem_mb (balloon) · traffic_mbps (sent to the trial's first peer besides its
+    offloading) · rate_x (factor on the arrival rate) and the scripted battery_pct · deadline_x (factor on the trial's
+    deadline) · deadline_ms · accuracy_floor (0..1), and, of the shaped link to the trial's peers, net_mbps (rate) ·
+    net_rtt_ms (delay there and back) · net_loss_pct (of frames).
     Scripted columns reach the context with provenance `emulated`.
     """
     name: str
@@ -163,8 +164,10 @@ class Serving(NamedTuple):
     knobs: Dict[str, Any]                       # of that engine
     slowdown: float                             # of this device
     host: str                                   # address to listen on
-    key: str                                    # 64 hex digits, of this one attempt
+    key: str                                    # 64 hex digits, of this one attempt: who has it is answered
     due_s: float                                # seconds until it ends by itself
+    certificate: str                            # PEM, of this one attempt: what the other device knows this one by
+    private_key: str                            # PEM
 
 
 class AdapterView(NamedTuple):
@@ -251,7 +254,8 @@ class Measurement(NamedTuple):
 #   remote     peer branch sample status(ok|fallback) trip_ms served_ms      an inference that was asked of a peer, just
 #              before its own line; trip_ms = there and back without served_ms, which the peer took; fallback: no answer
 #              in time, so it was served here
-#   loadgen    asked_cpu_pct achieved_cpu_pct asked_mem_mb achieved_mem_mb span_s    since the last such line
+#   loadgen    asked_cpu_pct achieved_cpu_pct asked_mem_mb achieved_mem_mb span_s    since the last such line;
+#              of a trace with traffic_mbps also asked_traffic_mbps achieved_traffic_mbps (acknowledged by the peer)
 #   learned    sha256 base64                                    what the adapter learned, before the last line
 #   note       text                                             for people, e.g. "sampler late 312 ms"
 #   done       inferences decisions switches sampler_cpu_pct peak_rss_mb learned(sha256 or null)
@@ -363,9 +367,10 @@ def order_from_json(value: Dict[str, Any]) -> Order:
 def serving_from_json(value: Dict[str, Any]) -> Serving:
     """Raises ValueError for missing or unknown fields, and for values that cannot be."""
     serving = _make(Serving, value)
-    texts = (serving.trial, serving.bundle, serving.engine, serving.host, serving.key)
+    texts = (serving.trial, serving.bundle, serving.engine, serving.host, serving.key, serving.certificate,
+             serving.private_key)
     if not all(isinstance(text, str) for text in texts) or len(serving.key) != 64:
-        raise ValueError("trial, bundle, engine and host must be texts, and key 64 hex digits")
+        raise ValueError("trial, bundle, engine, host, certificate and private_key must be texts, key 64 hex digits")
     bytes.fromhex(serving.key)
     for name in ("attempt", "token", "slowdown", "due_s"):
         number = getattr(serving, name)

@@ -23,6 +23,7 @@ from workloads.trace_file import load_trace
 if TYPE_CHECKING:
     from workloads.bundle import BundleFolder
 
+TRAFFIC = "traffic_mbps"                       # the column of a trace that needs a peer
 ID_LENGTH = 16                                  # hex digits; 2^64 ids: a collision in a million trials is one in 10^7
 BundleKey = tuple[str, str, int]                # task, model, training seed
 
@@ -107,6 +108,7 @@ def expand(campaign: CampaignSpec, fleet: FleetSpec, bundles: Mapping[BundleKey,
         seed = derive_seed(campaign.seed, f"repeat/{repeat}")
         traces = {name: load_trace(name, campaign.trial.duration_s, derive_seed(seed, "trace"), plugin_dirs)
                   for name in campaign.matrix.trace}
+        _check_traffic(campaign, cells, traces, where)
         block: list[Trial] = []
         for cell in cells:
             known = _known(campaign, cell, bundles, runtimes, offline, prepared)
@@ -216,7 +218,7 @@ def _cells(campaign: CampaignSpec, fleet: FleetSpec, where: str) -> tuple[list[C
 
 
 def _check_peers(fleet: FleetSpec, name: str, peers: Iterable[str], where: str) -> None:
-    """A peer is another device that this one can reach: for now both are local devices of one site."""
+    """A peer is another device of the same site, at an address that this one can reach."""
     device = fleet.devices[name]
     for peer_name in peers:
         peer = fleet.devices.get(peer_name)
@@ -226,9 +228,24 @@ def _check_peers(fleet: FleetSpec, name: str, peers: Iterable[str], where: str) 
             method = where.rpartition("(methods.")[2].rpartition(".peers")[0]
             raise ConfigError(f"{where}: {name} cannot be its own peer; leave that cell out: exclude = "
                               f"[{{ device = \"{name}\", method = \"{method}\", reason = \"it is the peer\" }}]")
-        if (device.transport, peer.transport) != ("local", "local") or device.site != peer.site:
+        if device.site != peer.site or "simulated" in (device.transport, peer.transport):
             raise ConfigError(f"{where}: {name} ({device.transport}, site {device.site}) cannot reach {peer_name} "
-                              f"({peer.transport}, site {peer.site}): peers are local devices of one site.")
+                              f"({peer.transport}, site {peer.site}): peers are real devices of one site.")
+        if peer.address_for(device) is None:
+            raise ConfigError(f"{where}: it is not known at which address {name} reaches {peer_name}; state it in "
+                              f"the fleet file below [devices.{peer_name}]: address = \"192.168.1.20\"")
+
+
+def _check_traffic(campaign: CampaignSpec, cells: Iterable[Cell], traces: Mapping[str, LoadTrace], where: str) -> None:
+    """A trace's traffic goes to a peer: over the loopback, or nowhere, it would be no load of a network."""
+    loud = {name for name, trace in traces.items() if TRAFFIC in trace.columns}
+    for cell in cells:
+        if cell.trace in loud and not campaign.method(cell.method).peers:
+            raise ConfigError(
+                f"{where}: the trace {cell.trace} asks for {TRAFFIC}, and the method {cell.method} has no peer to send "
+                f"it to. Give it one below [methods.{cell.method}]: engine = \"remote\", peers = [\"NAME\"], or leave "
+                f"the cell out: exclude = [{{ trace = \"{cell.trace}\", method = \"{cell.method}\", reason = "
+                f"\"nothing to send to\" }}]")
 
 
 def _product(campaign: CampaignSpec, devices: Iterable[DeviceSpec]) -> Iterable[Cell]:

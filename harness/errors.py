@@ -32,6 +32,7 @@ class EdgefleetError(Exception):
     retries = 0
     blame = "harness"
     journal = b""                               # gzip'd, of the attempt that failed, when one was collected
+    peer = ""                                   # of the trial, when it is that device's trouble
 
 
 class ConfigError(EdgefleetError):

@@ -4,6 +4,7 @@
 the runner and the scheduler. Refuses unknown keys, transports, groups and sites, and names that cannot be file names.
 """
 import fnmatch
+import ipaddress
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from harness.spec_file import Name, Spec, read_toml, validated
 FLEET_FILE = "fleet.toml"                       # looked for in the working directory
 HOST_GROUP = "host"                             # what shares the cores of the machine that the controller runs on
 NO_RUNTIME = "none"                             # of a device that lacks the engine's runtime: its trials are skipped
+LOOPBACK = "127.0.0.1"
 HERE = "here"                                   # the site of the controller itself
 Names = Annotated[tuple[Name, ...], Field(strict=False)]
 
@@ -27,7 +29,8 @@ class DeviceSpec(Spec):
     `ssh_config` is a file to read instead of ~/.ssh/config; `env` is set for every command on the device (adb: names
     that begin with ADB_ or ANDROID_, and HOME, are the adb program's). `slowdown` > 1 makes an emulated device of a
     real one; `simulate` (stated costs and so on) belongs to the transport `simulated`; `warm_s` keeps a warm parent for
-    so many seconds without work, 0 starts every agent cold.
+    so many seconds without work, 0 starts every agent cold. `address` is the IPv4 address at which other devices reach
+    this one as a peer.
     """
 
     name: Name
@@ -35,6 +38,7 @@ class DeviceSpec(Spec):
     host: str | None = None
     user: str | None = None
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    address: str | None = None
     serial: str | None = None
     ssh_config: str | None = None
     python: str | None = None
@@ -65,6 +69,8 @@ class DeviceSpec(Spec):
             raise ValueError("'slowdown' is for real devices; state a simulated device's costs in 'simulate'")
         if self.power_model is not None and not {"idle_w", "busy_w", "source"} <= set(self.power_model):
             raise ValueError("'power_model' needs the keys idle_w, busy_w and source (where the watts come from)")
+        if self.address is not None and _ipv4(self.address) is None:
+            raise ValueError(f"'address' must be an IPv4 address such as \"192.168.1.20\", not {self.address!r}")
         return self
 
     @property
@@ -73,6 +79,27 @@ class DeviceSpec(Spec):
         if self.transport == "simulated":
             return "simulated"
         return "emulated" if self.slowdown != 1.0 else "measured"
+
+
+    def address_for(self, other: "DeviceSpec") -> str | None:
+        """Where this device, as a peer, is to listen for `other`; None where the file does not tell.
+
+        A loopback address is one for devices on this machine alone, and two local devices need no other.
+        """
+        if (self.transport, other.transport) == ("local", "local"):
+            return LOOPBACK
+        found = _ipv4(self.address or (self.host if self.transport == "ssh" else None))
+        if found is not None and found.is_loopback and other.transport != "local":
+            there = _ipv4(other.host)
+            found = found if there is not None and there.is_loopback else None
+        return None if found is None else str(found)
+
+
+def _ipv4(text: str | None) -> ipaddress.IPv4Address | None:
+    try:
+        return ipaddress.IPv4Address(text or "")
+    except ValueError:
+        return None
 
 
 class GroupSpec(Spec):

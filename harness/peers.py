@@ -1,8 +1,9 @@
 """The peers of a trial: devices that serve its inferences, each over a port that is open for the length of the trial.
 
 Used by runner.run_trial, which holds the leases of all of them. A peer gets the bundle as any device does and then
-`serve`, with a key that was made for this one attempt and travels in the two orders alone. Refuses nothing that the
-campaign has not been refused for already; what a peer lacks is DeviceUnsupported, as on any device.
+`serve`, with a key and a certificate that were made for this one attempt and travel in the two orders alone. Refuses
+nothing that the campaign has not been refused for already; what a peer lacks is DeviceUnsupported, as on any device,
+and an error of a peer's own names it (`EdgefleetError.peer`).
 """
 import secrets
 import threading
@@ -12,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from device_agents.wire import Order, Serving, costed_as
+from harness.certificate import self_signed
 from harness.device import Device, open_device
-from harness.errors import DeviceError, DeviceUnsupported, TrialError
+from harness.errors import DeviceError, DeviceUnsupported, EdgefleetError, TrialError
 from harness.fleet import DeviceSpec, FleetSpec
 from harness.home import Home
-
-HOST = "127.0.0.1"                              # where local devices find each other
 
 
 class Peers:
@@ -38,20 +38,24 @@ class Peers:
         `begun`: the device runs this attempt already, so its peers serve it, and there is nothing to be told.
         """
         key, found = secrets.token_hex(32), {}
-        asked: list[Device] = []
+        asked: set[str] = set()
         try:
             for spec in self.specs(order) if not begun else ():
-                device = self._device(order, spec)
-                with self._pushing[spec.name]:
-                    device.push(files)
-                asked.append(device)
-                found[spec.name] = {"host": HOST, "port": device.serve(self._serving(order, spec, key, due_s))}
+                with _blaming(spec.name):
+                    device = self._device(order, spec)
+                    with self._pushing[spec.name]:
+                        device.push(files)
+                    asked.add(spec.name)
+                    serving = self._serving(order, spec, key, due_s)
+                    found[spec.name] = {"host": serving.host, "port": device.serve(serving),
+                                        "certificate": serving.certificate}
             extra = {"remote": {"key": key, "peers": found}} if found else {}
             yield order._replace(extra={**order.extra, **extra})
         finally:
-            for device in asked if not begun else [self._device(order, spec) for spec in self.specs(order)]:
-                with suppress(DeviceError, TrialError):         # a peer that died in the trial has nothing to stop
-                    device.stop(order.trial.id, order.attempt)
+            for spec in self.specs(order):
+                if begun or spec.name in asked:
+                    with suppress(DeviceError, TrialError):     # a peer that died in the trial has nothing to stop
+                        self._device(order, spec).stop(order.trial.id, order.attempt)
 
     def pushing(self, device: str) -> threading.Lock:
         """To be held while something is pushed to `device`, which may be another one's peer."""
@@ -76,5 +80,17 @@ class Peers:
     def _serving(self, order: Order, spec: DeviceSpec, key: str, due_s: float) -> Serving:
         trial = order.trial
         engine, _ = costed_as(trial.engine, trial.runtime)
-        return Serving(trial.id, order.attempt, self._tokens[spec.name], trial.bundle, engine, {}, spec.slowdown, HOST,
-                       key, due_s)
+        address = spec.address_for(self._fleet.devices[trial.device])
+        assert address is not None              # or else the campaign was refused
+        certificate, private_key = self_signed()
+        return Serving(trial.id, order.attempt, self._tokens[spec.name], trial.bundle, engine, {}, spec.slowdown,
+                       address, key, due_s, certificate, private_key)
+
+
+@contextmanager
+def _blaming(peer: str) -> Iterator[None]:
+    try:
+        yield
+    except EdgefleetError as error:
+        error.peer = peer
+        raise

@@ -51,15 +51,15 @@ def attempts(trials: Sequence[Trial], first_attempts: Mapping[str, int], work: W
     for trial in trials:
         if stopped(0):
             return
-        patient = health[trial.device]
-        if patient.benched:
-            report(TrialResult(trial.id, trial.device, 0, "pending", True, "DeviceUnreachable", "link", patient.benched,
+        benched = next((said for name in (trial.device, *trial.peers) if (said := health[name].benched)), None)
+        if benched:
+            report(TrialResult(trial.id, trial.device, 0, "pending", True, "DeviceUnreachable", "link", benched,
                                at_s=time.time()))
             continue
-        _attempt(trial, first_attempts.get(trial.id, 1), work, report, patient, cooldown_s, stopped)
+        _attempt(trial, first_attempts.get(trial.id, 1), work, report, health, cooldown_s, stopped)
 
 
-def _attempt(trial: Trial, number: int, work: Work, report: Report, health: Health, cooldown_s: float,
+def _attempt(trial: Trial, number: int, work: Work, report: Report, health: Mapping[str, Health], cooldown_s: float,
              stopped: Callable[[float], bool]) -> None:
     tried = 0
     while True:
@@ -77,13 +77,13 @@ def _attempt(trial: Trial, number: int, work: Work, report: Report, health: Heal
             attempt = begun[-1].attempt if begun else number
             report(_failed(trial, attempt, error, final))
             if final:
-                health.failed(error)
+                health[error.peer or trial.device].failed(error)
                 return
             if stopped(_pause_s(error, tried, cooldown_s)):
                 return
             tried, number = tried + 1, attempt + 1
         else:
-            health.succeeded()
+            health[trial.device].succeeded()
             report(result)
             return
 
@@ -139,7 +139,7 @@ class Site:
 
     def start(self, lanes: Sequence[Sequence[Trial]], first_attempts: Mapping[str, int]) -> None:
         """The trials of a lane run one after the other; all trials of a device are in one lane."""
-        health = {trial.device: Health(trial.device) for lane in lanes for trial in lane}
+        health = {name: Health(name) for lane in lanes for trial in lane for name in (trial.device, *trial.peers)}
         self._threads = [threading.Thread(target=self._lane, args=(lane, first_attempts, health), daemon=True)
                          for lane in lanes]
         for thread in self._threads:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 Row = Mapping[str, Any]
 
 #: Measurements that become lines: the load that was asked, whenever it changes.
-LOAD_METRICS = ("asked_cpu_pct", "asked_mem_mb")
+LOAD_METRICS = ("asked_cpu_pct", "asked_mem_mb", "asked_traffic_mbps")
 
 _START = ("attempt", "token", "runtime", "provenance", "boot_id")
 

@@ -12,6 +12,7 @@ import random
 import struct
 import subprocess
 import sys
+import textwrap
 import time
 from typing import Any
 
@@ -33,6 +34,29 @@ IDLE = LoadTrace("idle", ("t_s", "cpu_pct", "mem_mb"), ((0.0, 0.0, 0.0),))
 BRANCHES = (("full", 0.95, 8.0, (16, 3)), ("half", 0.9, 4.0, (8, 3)), ("exit", 0.8, 2.0, (8, 1)))
 SHAPE, COUNT = (1, 8, 8), 20
 SOON_S = 20.0                                   # a deadline of tests, never a measurement
+
+
+def pem(kind: str, body: str) -> str:
+    lines = "\n".join(textwrap.wrap(body, 64))
+    return f"-----BEGIN {kind}-----\n{lines}\n-----END {kind}-----\n"
+
+
+#: What harness/certificate.py makes for a trial, made once: a pair, and another certificate.
+PEER_KEY = pem("PRIVATE KEY",
+    "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg7S2tzm+AbB+64dLbMdu600U5bczWesJpYhkl1Oew7UGhRANCAAS9"
+    "N79An1GPQBGewsVE6nvVygdi9VB1JzGFr7uJAUagNzyZB2mxNdTpsFuCtiqjLqlM/xXiXeL4fmJxLrSEHYmb")
+PEER_CERTIFICATE = pem("CERTIFICATE",
+    "MIIBQjCB6qADAgECAhQqitzMM87QdlH5FHNvpLZuJj+kgDAKBggqhkjOPQQDAjAZMRcwFQYDVQQDDA5lZGdlZmxlZXQgcGVlcjAe"
+    "Fw03MDAxMDEwMDAwMDBaFw00OTEyMzEwMDAwMDBaMBkxFzAVBgNVBAMMDmVkZ2VmbGVldCBwZWVyMFkwEwYHKoZIzj0CAQYIKoZI"
+    "zj0DAQcDQgAEvTe/QJ9Rj0ARnsLFROp71coHYvVQdScxha+7iQFGoDc8mQdpsTXU6bBbgrYqoy6pTP8V4l3i+H5icS60hB2Jm6MQ"
+    "MA4wDAYDVR0TAQH/BAIwADAKBggqhkjOPQQDAgNHADBEAiAHTbiXaBcqsDiTnZZWTZrvn6L8/mmL9H0/ipLpvr6BAAIgKIdpmRuf"
+    "+FA87PBnrOBJTN6QmaXv8oBqY5axOf6WNEU=")
+OTHER_CERTIFICATE = pem("CERTIFICATE",
+    "MIIBQzCB6qADAgECAhRdfDZPwSjOxTdWQVczsOCvSYzgbDAKBggqhkjOPQQDAjAZMRcwFQYDVQQDDA5lZGdlZmxlZXQgcGVlcjAe"
+    "Fw03MDAxMDEwMDAwMDBaFw00OTEyMzEwMDAwMDBaMBkxFzAVBgNVBAMMDmVkZ2VmbGVldCBwZWVyMFkwEwYHKoZIzj0CAQYIKoZI"
+    "zj0DAQcDQgAE71o9dnZ6LLOCWGfng3k1BhgHZ06pPuelhiJIkGlcAkh624IgmFsX++zj3W1onZ5OUSCaf7BYhOlBJqrnfAN1PqMQ"
+    "MA4wDAYDVR0TAQH/BAIwADAKBggqhkjOPQQDAgNIADBFAiBLCFO2MxYfcnahzXBkz9j5lyM26ZGX1b1LBT/+prG48AIhAJaas1Yg"
+    "WrqG8PUzkYV0PmqdMqsvWZd3Xuc5RRqKU/Hl")
 
 
 def make_home(path: str, branches: Any = BRANCHES, shape: tuple = SHAPE, form: str = "onnx") -> BranchBundle:

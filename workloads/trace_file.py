@@ -18,7 +18,8 @@ from device_agents.wire import LoadTrace
 
 #: column -> (least, most)
 COLUMNS = {
-    "t_s": (0.0, math.inf), "cpu_pct": (0.0, 100.0), "mem_mb": (0.0, math.inf), "rate_x": (0.0, 1000.0),
+    "t_s": (0.0, math.inf), "cpu_pct": (0.0, 100.0), "mem_mb": (0.0, math.inf), "traffic_mbps": (0.0, 1e5),
+    "rate_x": (0.0, 1000.0),
     "battery_pct": (0.0, 100.0), "deadline_x": (1e-6, 1e6), "deadline_ms": (1e-6, math.inf),
     "accuracy_floor": (0.0, 1.0), "net_mbps": (1e-3, 1e6), "net_rtt_ms": (0.0, 1e5), "net_loss_pct": (0.0, 100.0),
 }

@@ -3,14 +3,14 @@
 Knob `target`: "local" (the default) or a peer's name; it may change from one inference to the next and loads nothing.
 All other knobs are the local engine's. A remote inference ships one sample as it lies in the bundle and gets the class
 number back. Without an answer within twice the trial's deadline (50 ms at least; 1 s without a deadline) the sample is
-served here after all: the arrival is late, and the journal says so. Peers, their addresses and the key come with
-Order.extra["remote"], what is asked of the link with Trial.link. It refuses (UserError) targets that are no peer.
+served here after all: the arrival is late, and the journal says so. Peers, their addresses and what proves them come
+with Order.extra["remote"], what is asked of the link with Trial.link. It refuses (UserError) targets that are no peer.
 """
 import os
 from typing import Any, Dict, Optional
 
 from device_agents import registry
-from device_agents.peer import Link, Peer, Unanswered, call_s
+from device_agents.peer import Link, Peer, Unanswered, call_s, places
 from device_agents.seams import Engine, Sensor, UserError
 from device_agents.shaper import Shaper
 from device_agents.wire import OVER, BranchBundle, Trial, link_is_shaped
@@ -46,14 +46,12 @@ class Remote(Engine):
         self._journal = settings.get("journal") or _nothing
         self._samples = os.open(os.path.join(store, bundle.samples), os.O_RDONLY | os.O_CLOEXEC)
         self._sample_b = os.fstat(self._samples).st_size // bundle.count
-        told = settings.get("remote") or {}
-        for name, address in sorted(told.get("peers", {}).items()):
-            shaper = Shaper(settings.get("link") or {}, settings.get("seed", 0), name,
+        for place in places(settings.get("remote") or {}):
+            shaper = Shaper(settings.get("link") or {}, settings.get("seed", 0), place.name,
                             settings.get("scripted") or _nothing)
-            self._peers[name] = Peer(
-                name, (address["host"], address["port"]), bytes.fromhex(told["key"]), self._sample_b,
-                [branch.id for branch in bundle.branches], call_s(settings.get("deadline_ms")), shaper,
-                lambda text: self._journal("note", text=text))
+            self._peers[place.name] = Peer(place, self._sample_b, [branch.id for branch in bundle.branches],
+                                           call_s(settings.get("deadline_ms")), shaper,
+                                           lambda text: self._journal("note", text=text))
         self._link.peers = list(self._peers.values())
         self._link.last = self._link.peers[0] if self._link.peers else None
 

@@ -9,9 +9,22 @@ from typing import Any
 
 import pytest
 
-from device_agents import frames
 from device_agents.wire import LoadTrace
-from tests.agent_kit import answer, begun, call, costs_of, eventually, gone, journal_of, make_home, order_for, push
+from tests.agent_kit import (
+    OTHER_CERTIFICATE,
+    PEER_CERTIFICATE,
+    PEER_KEY,
+    answer,
+    begun,
+    call,
+    costs_of,
+    eventually,
+    gone,
+    journal_of,
+    make_home,
+    order_for,
+    push,
+)
 
 pytest.importorskip("onnxruntime")
 KEY = "ab" * 32
@@ -28,14 +41,16 @@ class Bench:
 
     def serving(self, **fields: Any) -> bytes:
         order = {"trial": "t1", "attempt": 1, "token": 1, "bundle": self.bundle.id, "engine": "onnxruntime_cpu",
-                 "knobs": {}, "slowdown": 1.0, "host": "127.0.0.1", "key": KEY, "due_s": 60.0, **fields}
+                 "knobs": {}, "slowdown": 1.0, "host": "127.0.0.1", "key": KEY, "due_s": 60.0,
+                 "certificate": PEER_CERTIFICATE, "private_key": PEER_KEY, **fields}
         return json.dumps(order).encode("ascii")
 
     def serve(self, **fields: Any) -> None:
         self.port = answer("serve", self.peer, stdin=self.serving(**fields))["port"]
 
-    def push(self, key: str = KEY, settings: Any = None, **trial: Any) -> str:
-        remote = {"key": key, "peers": {"edge": {"host": "127.0.0.1", "port": self.port}}}
+    def push(self, key: str = KEY, settings: Any = None, certificate: str = PEER_CERTIFICATE, **trial: Any) -> str:
+        edge = {"host": "127.0.0.1", "port": self.port, "certificate": certificate}
+        remote = {"key": key, "peers": {"edge": edge}}
         return push(self.home, order_for(
             self.bundle, method="autoscale", engine="remote", peers=("edge",), extra={"remote": remote},
             settings={"peers": ["edge"], "threads": [1], "epsilon": 1.0, **(settings or {})},
@@ -158,6 +173,21 @@ def test_a_device_with_a_wrong_key_is_refused_and_works_alone(bench: Bench) -> N
     assert bench.is_open(), "a stranger must not end it"
 
 
+def test_a_peer_with_another_certificate_is_not_believed(bench: Bench) -> None:
+    bench.serve()
+    lines = bench.run(bench.push(certificate=OTHER_CERTIFICATE, duration_s=0.3))
+    assert lines[-1]["kind"] == "done" and not remote(lines, "ok") and remote(lines, "fallback")
+    assert any("does not show the certificate" in text for text in notes(lines))
+
+
+def test_a_private_key_stays_in_no_file(bench: Bench) -> None:
+    bench.serve()
+    for folder, _, names in os.walk(bench.peer):
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as file:
+                assert b"PRIVATE KEY" not in file.read()
+
+
 def test_a_peer_that_serves_is_taken_until_it_is_stopped(bench: Bench) -> None:
     bench.serve()
     assert call("serve", bench.peer, stdin=bench.serving()).returncode == 4
@@ -178,7 +208,8 @@ def test_it_ends_by_itself_at_its_due_time(bench: Bench) -> None:
 @pytest.mark.parametrize("change, words", [
     ({"key": "ab"}, "64 hex"), ({"key": "zz" * 32}, "hex"), ({"due_s": -1}, "due_s"), ({"bundle": "0" * 64}, "push"),
     ({"engine": "replay"}, "no samples"), ({"host": "203.0.113.7"}, "cannot listen"),
-    ({"knobs": {"cores": 1}}, "cores"), ({"more": 1}, "more")])
+    ({"knobs": {"cores": 1}}, "cores"), ({"more": 1}, "more"), ({"private_key": "none"}, "no pair"),
+    ({"certificate": OTHER_CERTIFICATE}, "no pair")])
 def test_bad_orders_to_serve_are_one_message(bench: Bench, change: Any, words: str) -> None:
     done = call("serve", bench.peer, stdin=bench.serving(**change))
     assert done.returncode in (2, 3) and words in done.said, (done.returncode, done.said)
@@ -202,6 +233,5 @@ def test_a_client_that_says_nothing_is_shown_out(bench: Bench) -> None:
     bench.serve()
     with socket.create_connection(("127.0.0.1", bench.port), 5.0) as link:
         link.settimeout(10.0)
-        assert link.recv(100).startswith(frames.MAGIC)
-        assert link.recv(1) == b""
+        assert link.recv(100) == b"", "it says nothing before it was greeted"
     assert eventually(lambda: "timed out" in bench.log())

@@ -266,7 +266,28 @@ def test_what_is_wrong_with_peers_is_told(folder: Path, old: str, new: str, said
     assert said in str(caught.value)
 
 
+def test_traffic_needs_a_peer_to_send_it_to(folder: Path) -> None:
+    (folder / "plugins" / "traces").mkdir(exist_ok=True)
+    (folder / "plugins" / "traces" / "loud.csv").write_text("t_x,traffic_mbps\n0,0\n0.5,8\n")
+    text, plugins = OFFLOADING.replace("[matrix]", TO_A), (str(folder / "plugins"),)
+    loud = text.replace('trace = ["flat", "made"]', 'trace = ["loud"]')
+    with pytest.raises(ConfigError, match="the trace loud asks for traffic_mbps, and the method still has no peer"):
+        expand(load(folder, loud), FLEET, {}, {}, plugins)
+    runtimes = {("a", "remote"): "remote 1 over paper: paper 1"}
+    plan = expand(load(folder, loud.replace('["still", "far"]', '["far"]')), FLEET, bundles(), runtimes, plugins)
+    assert plan.trials[0].trace.at(1e6, "traffic_mbps") == 8.0
+
+
 def test_a_peer_must_be_within_reach(folder: Path) -> None:
     far_off = FleetSpec(devices={"a": DeviceSpec(name="a"), "b": DeviceSpec(name="b", transport="ssh", host="b")})
-    with pytest.raises(ConfigError, match=r"a \(local, site here\) cannot reach b \(ssh, site here\)"):
-        expand(load(folder, OFFLOADING.replace("[matrix]", TO_A)), far_off, {}, {}, (str(folder / "plugins"),))
+    campaign, plugins = load(folder, OFFLOADING.replace("[matrix]", TO_A)), (str(folder / "plugins"),)
+    with pytest.raises(ConfigError, match=r"at which address a reaches b; .*\[devices.b\]: address = "):
+        expand(campaign, far_off, {}, {}, plugins)
+    apart = far_off.devices["b"].model_copy(update={"site": "hub", "address": "10.0.0.2"})
+    with pytest.raises(ConfigError, match=r"a \(local, site here\) cannot reach b \(ssh, site hub\)"):
+        expand(campaign, far_off.model_copy(update={"devices": {**far_off.devices, "b": apart}}), {}, {}, plugins)
+    made_up = FleetSpec(devices={"a": DeviceSpec(name="a"), "b": DeviceSpec(name="b", transport="simulated")})
+    with pytest.raises(ConfigError, match=r"cannot reach b \(simulated, site here\)"):
+        expand(campaign, made_up, {}, {}, plugins)
+    near = far_off.devices["b"].model_copy(update={"address": "10.0.0.2"})
+    expand(campaign, far_off.model_copy(update={"devices": {**far_off.devices, "b": near}}), {}, {}, plugins)

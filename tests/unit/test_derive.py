@@ -154,7 +154,8 @@ def test_load_is_averaged_over_time():
 
 @pytest.mark.parametrize(("asked", "achieved", "kind", "valid"), [
     ([50.0], [45.0], "cpu_pct", 1.0), ([50.0, 50.0], [60.0, 40.0], "cpu_pct", 0.0), ([100.0], [93.0], "mem_mb", 1.0),
-    ([100.0], [80.0], "mem_mb", 0.0), ([50.0], [None], "cpu_pct", None)])
+    ([100.0], [80.0], "mem_mb", 0.0), ([50.0], [None], "cpu_pct", None), ([40.0], [37.0], "traffic_mbps", 1.0),
+    ([40.0], [35.0], "traffic_mbps", 0.0)])
 def test_a_load_is_valid_when_it_was_achieved(asked, achieved, kind, valid):
     assert found(window([], load_rows(asked, achieved, [1.0] * len(asked), kind)))["load_valid"].value == valid
 

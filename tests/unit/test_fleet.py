@@ -119,3 +119,37 @@ def test_a_missing_file_is_told_with_its_neighbours(tmp_path: Path) -> None:
         load_fleet(tmp_path / "flet.toml")
     with pytest.raises(ConfigError, match="does not exist"):
         load_fleet(tmp_path / "nowhere" / "fleet.toml")
+
+
+ADDRESSES = """
+[devices.here]
+[devices.near]
+[devices.board]
+transport = "ssh"
+host = "10.0.0.2"
+[devices.named]
+transport = "ssh"
+host = "nano.lab"
+[devices.stated]
+transport = "ssh"
+host = "nano.lab"
+address = "10.0.0.3"
+[devices.phone]
+transport = "adb"
+[devices.loop]
+transport = "ssh"
+host = "127.0.0.1"
+"""
+
+
+@pytest.mark.parametrize(("peer", "device", "address"), [
+    ("here", "near", "127.0.0.1"), ("here", "board", None), ("board", "here", "10.0.0.2"),
+    ("board", "phone", "10.0.0.2"), ("named", "board", None), ("stated", "board", "10.0.0.3"), ("phone", "board", None),
+    ("loop", "here", "127.0.0.1"), ("loop", "board", None), ("loop", "loop", "127.0.0.1")])
+def test_where_a_peer_is_reached(tmp_path: Path, peer: str, device: str, address: str | None) -> None:
+    devices = fleet_of(tmp_path, ADDRESSES).devices
+    assert devices[peer].address_for(devices[device]) == address
+
+
+def test_an_address_is_a_number(tmp_path: Path) -> None:
+    assert "'address' must be an IPv4 address" in refusal(tmp_path, '[devices.a]\naddress = "nano.lab"')

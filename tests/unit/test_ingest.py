@@ -120,6 +120,18 @@ def test_provenance_follows_the_source(store):
     assert found["sampler_cost_us"] == ("sampler", "us", "measured")
 
 
+def test_traffic_is_recorded_asked_and_achieved(store):
+    lines = lines_of()
+    for line in lines:
+        if line["kind"] == "loadgen":
+            line.update(asked_traffic_mbps=8.0, achieved_traffic_mbps=7.5)
+    take(store, text_of(lines))
+    rows = [row for row in store.read("measurement") if row["metric"].endswith("traffic_mbps")]
+    assert {(row["metric"], row["value"], row["unit"], row["source"], row["provenance"]) for row in rows} == {
+        ("asked_traffic_mbps", 8.0, "Mbit/s", "loadgen", "emulated"),
+        ("achieved_traffic_mbps", 7.5, "Mbit/s", "loadgen", "emulated")}
+
+
 @pytest.mark.parametrize(("said", "timed", "sensed", "energy"), [
     ("emulated", "emulated", "measured", "measured"), ("simulated", "simulated", "simulated", "simulated"),
     ("synthetic", "synthetic", "synthetic", "synthetic"), ("perfect", "measured", "measured", "measured")])

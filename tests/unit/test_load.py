@@ -5,27 +5,33 @@ Shares of a core are compared with what the machine had to give: a test that fin
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from device_agents import load_child
+from device_agents import load_child, tls
 from device_agents.clock import BootClock
 from device_agents.journal import Journal
 from device_agents.load import LoadPlayer, Steps
+from device_agents.peer import Place
+from device_agents.seams import Engine, UserError
+from device_agents.serve import Server
 from device_agents.sysfs import Files
 from device_agents.wire import LoadTrace
+from tests.agent_kit import PEER_CERTIFICATE, PEER_KEY
 
 ROOT = str(Path(__file__).resolve().parent.parent.parent)
 
 
-def player(tmp_path: Path, trace: LoadTrace, cores: object = 1, root: str = "") -> tuple:
+def player(tmp_path: Path, trace: LoadTrace, cores: object = 1, root: str = "", sink: object = None) -> tuple:
     clock = BootClock()
     journal = Journal(str(tmp_path / "trial.jsonl"), clock)
-    return LoadPlayer(trace, cores, journal, clock, root), journal, clock
+    return LoadPlayer(trace, cores, journal, clock, root, sink), journal, clock
 
 
 def lines(journal: Journal, kind: str) -> list:
@@ -170,6 +176,90 @@ def test_reserve_and_room(tmp_path: Path) -> None:
     assert load_child.room_mb(files, root) == 200.0 - 64.0
     meminfo.write_text("MemTotal: 512000 kB\nMemFree: 400000 kB\n")
     assert load_child.room_mb(files, root) == 0.0           # unknown is not room
+
+
+def served(key: bytes = b"k" * 32, port: int = 0) -> tuple:
+    """(place, server, its log): a peer that infers nothing, and where a device with the key b"kkk..." finds it."""
+    listener, log = socket.socket(), []
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(4)
+    server = Server(Engine(), [], 16, key, tls.for_peer(PEER_CERTIFICATE, PEER_KEY, "/tmp"), listener, 60.0, log.append)
+    threading.Thread(target=server.run, daemon=True).start()
+    return Place("edge", listener.getsockname(), tls.for_device(PEER_CERTIFICATE), b"k" * 32), server, log
+
+
+def test_traffic_arrives_as_asked_and_follows_the_trace(tmp_path: Path) -> None:
+    place, server, log = served()
+    trace = LoadTrace("x", ("t_s", "traffic_mbps"), ((0.0, 4.0), (2.0, 0.0)))
+    load, journal, clock = player(tmp_path, trace, sink=place.sink)
+    t0_ns = clock.now_ns() + 200000000
+    load.start(t0_ns)
+    assert len(load.pids()) == 1
+    clock.sleep_until(t0_ns + 3100000000)
+    load.stop()
+    found = lines(journal, "loadgen")
+    assert [line["asked_traffic_mbps"] for line in found[:3]] == pytest.approx([4.0, 4.0, 0.0], abs=1.0)
+    asked_mb, achieved_mb = (sum(line[name + "_traffic_mbps"] * line["span_s"] for line in found) / 8
+                             for name in ("asked", "achieved"))
+    assert asked_mb == pytest.approx(1.0, rel=0.1)
+    assert 0.3 < achieved_mb < 1.1, "the machine's other work can only take away"
+    assert found[2]["achieved_traffic_mbps"] < 1.5 and found[0]["asked_cpu_pct"] is None
+    server._over.set()
+    assert log == []
+
+
+def test_traffic_that_a_link_does_not_take_is_not_achieved_and_not_made_up_for(tmp_path: Path) -> None:
+    """The other end reads nothing for two seconds: what its buffer holds is acknowledged, the rest is forgiven."""
+    listener = socket.socket()
+    listener.settimeout(10.0)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1)
+    address = listener.getsockname()
+    trace = LoadTrace("x", ("t_s", "traffic_mbps"), ((0.0, 80.0),))
+    load, journal, clock = player(tmp_path, trace, sink=lambda: socket.create_connection(address, 2.0))
+    t0_ns = clock.now_ns()
+    load.start(t0_ns)
+    link = listener.accept()[0]
+    clock.sleep_until(t0_ns + 2100000000)
+    stalled = lines(journal, "loadgen")
+    assert sum(line["achieved_traffic_mbps"] for line in stalled) < 8.0
+
+    taken_b: list = []
+    thread = threading.Thread(target=lambda: taken_b.extend(map(len, iter(lambda: link.recv(1 << 16), b""))))
+    thread.start()
+    clock.sleep_until(t0_ns + 3100000000)
+    load.stop()
+    thread.join(5.0)
+    link.close()
+    listener.close()
+    achieved_b = sum(line["achieved_traffic_mbps"] * line["span_s"] for line in lines(journal, "loadgen")) * 125000
+    assert 1e6 < achieved_b < 1.01 * sum(taken_b) < 15e6, "of the 20 MB of two seconds nothing was made up for"
+
+
+def test_a_sink_that_comes_later_is_found_and_a_stranger_is_none(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    place = Place("edge", ("127.0.0.1", port), tls.for_device(PEER_CERTIFICATE), b"k" * 32)
+    load, journal, clock = player(tmp_path, LoadTrace("x", ("t_s", "traffic_mbps"), ((0.0, 4.0),)), sink=place.sink)
+    load.start(clock.now_ns())
+    _, stranger, log = served(b"x" * 32, port)
+    wait_for(lambda: any("a wrong key" in line for line in log))
+    stranger._over.set()
+    wait_for(lambda: stranger._listener.fileno() < 0)
+    wait_for(lambda: lines(journal, "loadgen"))
+    assert {line["achieved_traffic_mbps"] for line in lines(journal, "loadgen")} == {0.0}
+    _, server, _ = served(port=port)
+    wait_for(lambda: lines(journal, "loadgen")[-1]["achieved_traffic_mbps"] > 2.0)
+    load.stop()
+    server._over.set()
+
+
+def test_traffic_without_a_peer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="trace x asks for traffic_mbps, and the trial has no peer"):
+        player(tmp_path, LoadTrace("x", ("t_s", "traffic_mbps"), ((0.0, 4.0),)))
 
 
 def test_a_child_that_dies_is_noted(tmp_path: Path) -> None:

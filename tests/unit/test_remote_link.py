@@ -1,4 +1,5 @@
 """The way to a peer: frames and keys, the shaper's seeded fate, a peer that answers, hangs, dies or is a stranger."""
+import contextlib
 import os
 import socket
 import struct
@@ -8,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from device_agents import frames
+from device_agents import frames, tls
 from device_agents.frames import Gone, Refused
-from device_agents.peer import Peer, Unanswered
+from device_agents.peer import Peer, Place, Unanswered
 from device_agents.seams import Engine
 from device_agents.serve import Server
 from device_agents.shaper import DOWN, UP, Shaper
-from tests.agent_kit import eventually
+from tests.agent_kit import OTHER_CERTIFICATE, PEER_CERTIFICATE, PEER_KEY, eventually
 
 KEY, OTHER = b"k" * 32, b"x" * 32
 SAMPLE_B = 16
@@ -146,9 +147,13 @@ class Served:
         self.listener.listen(4)
         self.address = self.listener.getsockname()
         self.log: list = []
-        self.server = Server(Counting(), ["a", "b"], SAMPLE_B, KEY, self.listener, due_s, self.log.append, alone_s)
+        self.server = Server(Counting(), ["a", "b"], SAMPLE_B, KEY, tls.for_peer(PEER_CERTIFICATE, PEER_KEY, "/tmp"),
+                             self.listener, due_s, self.log.append, alone_s)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
+
+    def place(self, key: bytes = KEY, certificate: str = PEER_CERTIFICATE) -> Place:
+        return Place("edge", self.address, tls.for_device(certificate), key)
 
     def is_open(self) -> bool:
         try:
@@ -165,8 +170,8 @@ def served() -> Any:
     made.server._over.set()
 
 
-def peer_of(served: Served, notes: list, key: bytes = KEY, call_s: float = 0.2, **link: float) -> Peer:
-    return Peer("edge", served.address, key, SAMPLE_B, ["a", "b"], call_s,
+def peer_of(served: Served, notes: list, call_s: float = 0.2, proof: Any = None, **link: float) -> Peer:
+    return Peer(served.place(**(proof or {})), SAMPLE_B, ["a", "b"], call_s,
                 Shaper(link, 1, "edge", lambda _column: None), notes.append)
 
 
@@ -237,13 +242,53 @@ def test_what_fails_over_there_is_told(served: Served) -> None:
 
 def test_a_stranger_is_refused_and_logged_and_the_device_is_told_why(served: Served) -> None:
     notes: list = []
-    peer = peer_of(served, notes, key=OTHER)
+    peer = peer_of(served, notes, proof={"key": OTHER})
     assert notes == ["peer edge: the peer refused our key"]
     with pytest.raises(Unanswered, match="refused our key"):
         peer.ask("a", sample(7))
     assert eventually(lambda: any("a wrong key" in line for line in served.log))
     peer.close()
     assert served.is_open(), "a stranger's goodbye must not end it"
+
+
+def test_only_the_certificate_of_the_trial_is_believed(served: Served) -> None:
+    notes: list = []
+    peer = peer_of(served, notes, proof={"certificate": OTHER_CERTIFICATE})
+    assert len(notes) == 1 and "does not show the certificate of this trial" in notes[0]
+    with pytest.raises(Unanswered, match="certificate"):
+        peer.ask("a", sample(7))
+    peer.close()
+    assert served.is_open()
+
+
+def test_what_travels_cannot_be_read() -> None:
+    """A tap between device and peer sees neither the greeting nor a frame."""
+    served, tap = Served(), socket.socket()
+    tap.bind(("127.0.0.1", 0))
+    tap.listen(1)
+    seen = bytearray()
+
+    def carry(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):      # the test has ended
+            for data in iter(lambda: source.recv(65536), b""):
+                seen.extend(data)
+                sink.sendall(data)
+
+    channels: list = []
+    place = served.place()._replace(address=tap.getsockname())
+    device = threading.Thread(target=lambda: channels.append(place.connect()), daemon=True)
+    device.start()
+    near, far = tap.accept()[0], socket.create_connection(served.address)
+    for ends in ((near, far), (far, near)):
+        threading.Thread(target=carry, args=ends, daemon=True).start()
+    device.join(5.0)
+    secret = b"a sample nobody!"
+    channels[0].send(frames.WORK, frames.REQUEST.pack(1, 0) + secret, soon_s())
+    assert channels[0].receive(50, soon_s())[0] == frames.ANSWER
+    assert len(seen) > 500 and secret not in seen and frames.MAGIC not in seen
+    for link in (tap, near, far):
+        link.close()
+    served.server._over.set()
 
 
 def test_a_server_ends_at_its_due_time() -> None:
@@ -254,18 +299,16 @@ def test_a_server_ends_at_its_due_time() -> None:
 
 def test_a_device_that_is_gone_is_not_waited_for() -> None:
     served = Served(alone_s=0.3)
-    link = socket.create_connection(served.address)
-    frames.greet(link, KEY, soon_s())
+    channel = served.place().connect()
     time.sleep(0.6)
     assert served.thread.is_alive()
-    link.close()
+    channel.close()
     served.thread.join(5.0)
     assert not served.thread.is_alive()
 
 
 def test_at_most_four_connections_and_one_request_of_each_at_a_time(served: Served) -> None:
-    links = [socket.create_connection(served.address) for _ in range(4)]
-    channels = [frames.greet(link, KEY, soon_s()) for link in links]
+    channels = [served.place().connect() for _ in range(4)]
     with socket.create_connection(served.address) as fifth:
         fifth.settimeout(5.0)
         assert fifth.recv(1) == b"" and "4 connections are open" in served.log[0]
@@ -278,5 +321,5 @@ def test_at_most_four_connections_and_one_request_of_each_at_a_time(served: Serv
     for _ in range(2):
         assert channels[0].receive(50, soon_s())[0] == frames.ANSWER
     assert time.monotonic() - begun_s > 0.75
-    for link in links:
-        link.close()
+    for channel in channels:
+        channel.close()

@@ -26,7 +26,8 @@ def play(script, trials=None, first=None, cooldown_s=0.0):
         pauses.append(seconds)
         return False
 
-    attempts(trials, first or {}, work, reports.append, {"pi": Health("pi")}, cooldown_s, stopped)
+    health = {name: Health(name) for name in ("pi", "edge")}
+    attempts(trials, first or {}, work, reports.append, health, cooldown_s, stopped)
     ended = [(one.trial_id, one.attempt, one.state, one.final, one.error) for one in reports if one.state != "running"]
     return ended, [pause for pause in pauses if pause]
 
@@ -63,6 +64,16 @@ def test_an_unreachable_device_is_benched_and_its_other_trials_stay_pending():
     assert [one[:3] for one in ended] == [("t1", 1, "failed"), ("t1", 2, "failed"), ("t1", 3, "failed"),
                                           ("t1", 4, "failed"), ("t2", 0, "pending"), ("t3", 0, "pending")]
     assert pauses == sorted(pauses) and len(set(pauses)) == 3, "each pause is longer than the last"
+
+
+def test_an_unreachable_peer_is_benched_and_the_device_goes_on_without_it():
+    gone = [DeviceUnreachable("edge: gone") for _ in range(4)]
+    for error in gone:
+        error.peer = "edge"
+    trials = [sample_trial(id=name, device="pi", peers=peers)
+              for name, peers in (("t1", ("edge",)), ("t2", ("edge",)), ("t3", ()))]
+    ended, _ = play({"t1": gone, "t3": [None]}, trials)
+    assert [one[:3] for one in ended[3:]] == [("t1", 4, "failed"), ("t2", 0, "pending"), ("t3", 1, "done")]
 
 
 def test_a_device_that_keeps_crashing_is_benched():
