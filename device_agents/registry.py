@@ -39,17 +39,24 @@ def names(package: str, plugin_dirs: Iterable[str] = ()) -> List[str]:
 def load_module(package: str, name: str, plugin_dirs: Iterable[str] = ()) -> ModuleType:
     """The plug-in's module. Raises UnknownPlugin; an exception inside the user's file passes through."""
     plugin_dirs = list(plugin_dirs)
-    allowed = names(package, plugin_dirs)
     folder = package.rpartition(".")[2]
-    if name not in allowed:
-        raise UnknownPlugin(name, folder, allowed)
     if name in _own(package):
         return importlib.import_module(package + "." + name)
+    return _import_file(file_of(package, name, plugin_dirs), "edgefleet_plugin_%s_%s" % (folder, name))
+
+
+def file_of(package: str, name: str, plugin_dirs: Iterable[str] = ()) -> str:
+    """The path of a plug-in's file, which is not imported. Raises UnknownPlugin."""
+    plugin_dirs = list(plugin_dirs)
+    own = importlib.util.find_spec(package + "." + name) if name in _own(package) else None
+    if own is not None and own.origin:
+        return own.origin
+    folder = package.rpartition(".")[2]
     for directory in plugin_dirs:
         path = os.path.join(directory, folder, name + ".py")
         if os.path.isfile(path):
-            return _import_file(path, "edgefleet_plugin_%s_%s" % (folder, name))
-    raise UnknownPlugin(name, folder, allowed)
+            return path
+    raise UnknownPlugin(name, folder, names(package, plugin_dirs))
 
 
 def load(package: str, name: str, seam: Any, plugin_dirs: Iterable[str] = ()) -> Any:

@@ -137,6 +137,7 @@ class Trial(NamedTuple):
     block: int                                  # place in the interleaving; not part of the id
     link: Dict[str, float] = {}                 # noqa: RUF012  shapes it to the peers: rate_mbps delay_ms jitter_ms
     #                                             loss_pct; and SLOWDOWN + a peer's name, the factor of an emulated peer
+    method_sha256: str = ""                     # of the text of adapters/<method>.py, ours or the user's
 
 
 class Order(NamedTuple):

@@ -8,6 +8,7 @@ import fnmatch
 import hashlib
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -85,6 +86,8 @@ def trial_id(trial: Trial) -> str:
     value["peers"] = sorted(trial.peers)
     if not trial.link:                          # a trial without one keeps the id that it had before links
         del value["link"]
+    if not trial.method_sha256:
+        del value["method_sha256"]
     value["trace"] = trial.trace.digest()
     return sha256_of(value)[:ID_LENGTH]
 
@@ -186,8 +189,13 @@ def trial_of(campaign: CampaignSpec, fleet: FleetSpec, name: str, label: str, fo
         trace=trace, arrival=spec.arrival.model_dump(exclude_none=True),
         deadline=spec.deadline.model_dump(exclude_none=True), late=spec.late, duration_s=spec.duration_s,
         warmup_s=spec.warmup_s, sample_hz=spec.sample_hz, accuracy_floor=spec.accuracy_floor,
-        slowdown=device.slowdown, seed=seed, repeat=repeat, block=repeat)
+        slowdown=device.slowdown, seed=seed, repeat=repeat, block=repeat,
+        method_sha256=_text_sha256(registry.file_of("device_agents.adapters", method.adapter, campaign.plugin_dirs)))
     return trial._replace(id=trial_id(trial))
+
+
+def _text_sha256(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _cells(campaign: CampaignSpec, fleet: FleetSpec, where: str) -> tuple[list[Cell], list[Excluded], list[str]]:

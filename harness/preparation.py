@@ -65,7 +65,7 @@ def file_of(home: Path, campaign: CampaignSpec, label: str, fleet: FleetSpec, de
     spec = campaign.method(label)
     facts = [fleet.devices[name].model_dump(mode="json", exclude_none=True) for name in (device, *spec.peers)]
     halves = [plugin_path("methods", spec.adapter, campaign.plugin_dirs),
-              Path(str(registry.load_module("device_agents.adapters", spec.adapter, campaign.plugin_dirs).__file__))]
+              Path(registry.file_of("device_agents.adapters", spec.adapter, campaign.plugin_dirs))]
     sources = sorted(sha256(path.read_bytes()).hexdigest() for path in reached_from(halves))
     digest = sha256_of({
         "method": spec.model_dump(mode="json", exclude_none=True), "parent": parent, "devices": facts,

@@ -101,6 +101,7 @@ class Twin:
             raise AgentFailed(f"tuning {trial.method} with {trial.settings}: {last.get('message')}", blame="user")
         return journal_gz
 
+
 def _on_time_pct(journal_gz: bytes) -> float:
     lines = [json.loads(line) for line in gzip.decompress(journal_gz).splitlines()]
     window = [line for line in lines if line["kind"] == "inference" and line["phase"] == "window"]

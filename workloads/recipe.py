@@ -3,7 +3,6 @@
 The digest covers the source text of all that shapes the weights, the task's data, the settings, the seed and the
 versions of the libraries that compute. Used by `plan`, `build` and `run`. Refuses unknown tasks and models.
 """
-import importlib.util
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -62,15 +61,10 @@ def load_plugin(folder: str, name: str, seam: type, plugin_dirs: Sequence[str] =
 
 def plugin_path(folder: str, name: str, plugin_dirs: Sequence[str] = ()) -> Path:
     """The file behind a plug-in name, found without importing it. Raises UserError."""
-    spec = importlib.util.find_spec(f"workloads.{folder}.{name}")
-    if spec is not None and spec.origin:
-        return Path(spec.origin)
-    for directory in plugin_dirs:
-        path = Path(directory) / folder / f"{name}.py"
-        if path.is_file():
-            return path
-    allowed = ", ".join(registry.names(f"workloads.{folder}", plugin_dirs))
-    raise UserError(f"no {name!r} in workloads/{folder}/; there is: {allowed}")
+    try:
+        return Path(registry.file_of(f"workloads.{folder}", name, plugin_dirs))
+    except registry.UnknownPlugin as error:
+        raise UserError(f"workloads: {error}") from None
 
 
 def source_digests(names: Iterable[str]) -> dict[str, str]:

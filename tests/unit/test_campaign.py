@@ -120,9 +120,21 @@ def test_the_campaign_name_the_label_and_the_order_are_not_in_the_id(folder: Pat
     {"residency": "one"}, {"trace": sample_trace("ramp", 3.0)}, {"arrival": {"kind": "closed"}},
     {"deadline": {"ms": 9.0}}, {"late": "serve"}, {"duration_s": 3.0}, {"warmup_s": 0.3}, {"sample_hz": 5.0},
     {"accuracy_floor": 0.5}, {"slowdown": 2.0}, {"seed": 8}, {"repeat": 1}, {"link": {"rate_mbps": 1.0}},
+    {"method_sha256": "x"},
 ], ids=lambda change: next(iter(change)))
 def test_whatever_defines_a_trial_changes_its_id(change: dict[str, Any]) -> None:
     assert trial_id(sample_trial(**change)) != trial_id(sample_trial())
+
+
+def test_an_edited_adapter_makes_new_trials_of_its_method_alone(folder: Path) -> None:
+    before = plan_of(folder).trials
+    adapters = [path for path in folder.rglob("adapters/*.py") if path.stem == before[0].method]
+    for path in adapters:
+        path.write_text(path.read_text() + "\n# another threshold\n")
+    after = plan_of(folder).trials
+    assert adapters and not {trial.id for trial in before} & {trial.id for trial in after}
+    assert [trial._replace(id="", method_sha256="") for trial in before] == [
+        trial._replace(id="", method_sha256="") for trial in after]
 
 
 def test_every_field_of_a_trial_defines_it_or_is_named_as_not_doing_so() -> None:
