@@ -14,7 +14,7 @@ from device_agents.seams import UserError
 from device_agents.wire import sha256_of
 from workloads import train
 from workloads.branches import BranchSpec, trained
-from workloads.parent import load_weights, save_weights
+from workloads.parent import load_weights, save_weights, weights_path
 from workloads.recipe import Recipe, load_plugin, load_task
 from workloads.seams import Dataset, Model, Report, Task
 from workloads.settings import resolve
@@ -37,6 +37,11 @@ def net_for(task: Task, model: Model, spec: BranchSpec, seed: int) -> SuperNet:
     return model.build(task.shape, task.classes, (full,) if spec == full else (full, spec))
 
 
+def is_kept(home: Path, recipe: Recipe, branch: str, plugin_dirs: Sequence[str] = ()) -> bool:
+    """Whether train_each would train nothing for this branch."""
+    return weights_path(home, _digest(recipe, branch, plugin_dirs)).is_file()
+
+
 def train_each(home: Path, recipe: Recipe, branches: Sequence[str], data: Dataset, report: Report,
                plugin_dirs: Sequence[str] = ()) -> Iterator[Alone]:
     """Train each named branch alone for the recipe's epochs, one after the other; what is kept is only judged.
@@ -50,7 +55,7 @@ def train_each(home: Path, recipe: Recipe, branches: Sequence[str], data: Datase
     if unknown:
         raise UserError(f"{recipe.model} trains no branch {unknown[0]!r}; it trains: {', '.join(specs)}")
     for name in branches:
-        digest = sha256_of({"joint": recipe.weights_digest(plugin_dirs), "alone": name})
+        digest = _digest(recipe, name, plugin_dirs)
         net = net_for(task, model, specs[name], recipe.seed)
         log = load_weights(home, digest, net)
         if log is None:
@@ -62,3 +67,7 @@ def train_each(home: Path, recipe: Recipe, branches: Sequence[str], data: Datase
         plain = net.extract(specs[name])
         train.recalibrate(plain, data.train)
         yield Alone(name, train.accuracy(plain, data.val), log.passes, log.seconds)
+
+
+def _digest(recipe: Recipe, branch: str, plugin_dirs: Sequence[str]) -> str:
+    return sha256_of({"joint": recipe.weights_digest(plugin_dirs), "alone": branch})

@@ -1,8 +1,8 @@
 """What training reaches: full branches on whole test splits, and jointly trained branches beside the same shapes alone.
 
 Run by `make bench`; needs $EDGEFLEET_DATA. Weights are kept in the home, so that only the first run trains: minutes for
-har and fsdd, some two hours on two cores for cifar10. `--only cifar10` asks about one task. A test split is read here
-because no choice follows from it. Nothing is asserted.
+har and fsdd, hours on two cores for cifar10. `--only cifar10` asks about one task, `--kept` about what is trained
+already. A test split is read here because no choice follows from it. Nothing is asserted.
 """
 import argparse
 import json
@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 from device_agents.seams import UserError
 from harness.home import make_home
 from workloads import train
-from workloads.alone import train_each
+from workloads.alone import is_kept, train_each
 from workloads.branches import trained
 from workloads.build import build_bundle
-from workloads.bundle import TRAINING
+from workloads.bundle import TRAINING, find_bundle
 from workloads.parent import load_parent
 from workloads.recipe import Recipe, load_plugin, load_task
 from workloads.seams import Model, Progress, Task
@@ -48,18 +48,21 @@ CASES = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=[case.task for case in CASES], action="append")
+    parser.add_argument("--kept", action="store_true", help="Train nothing; say what is left out.")
     asked = parser.parse_args()
     home = make_home(Path.cwd())
     for case in CASES:
         if asked.only and case.task not in asked.only:
             continue
-        for line in figures(home, case):
+        for line in figures(home, case, asked.kept):
             print(json.dumps(line | {"command": COMMAND}), flush=True)
 
 
-def figures(home: Path, case: Case) -> Iterator[dict[str, Any]]:
+def figures(home: Path, case: Case, kept_only: bool) -> Iterator[dict[str, Any]]:
     recipe, what = Recipe(case.task, case.model, case.seed), f"{case.task}/{case.model}"
     try:
+        if kept_only and find_bundle(home, recipe) is None:
+            raise UserError("not trained yet")
         task: Task = load_task(case.task)
         folder = build_bundle(home, recipe, [], tell).folder
         data = task.load()
@@ -76,7 +79,12 @@ def figures(home: Path, case: Case) -> Iterator[dict[str, Any]]:
                    f"branches in {facts['seconds'] / 60:.0f} min"}
     model: Model = load_plugin("models", case.model, Model)()
     joint = {branch.id: branch.accuracy for branch in folder.bundle.branches}
-    for alone in train_each(home, recipe, case.alone or [spec.id for spec in trained(model.branches())], data, tell):
+    branches = case.alone or tuple(spec.id for spec in trained(model.branches()))
+    left_out = [name for name in branches if kept_only and not is_kept(home, recipe, name)]
+    for name in left_out:
+        yield {"figure": f"{what}, {name}: joint training below the same shape alone", "unit": "points", "value": None,
+               "target": f"<= {MOST_BELOW:g}", "note": "not measured: not trained alone yet"}
+    for alone in train_each(home, recipe, [name for name in branches if name not in left_out], data, tell):
         yield {"figure": f"{what}, {alone.branch}: joint training below the same shape alone", "unit": "points",
                "value": round(100 * (alone.accuracy - joint[alone.branch]), 2), "target": f"<= {MOST_BELOW:g}",
                "note": f"validation accuracy {100 * joint[alone.branch]:.2f} % joint, {100 * alone.accuracy:.2f} % "

@@ -3,7 +3,7 @@
 A benchmark is a script that prints one JSON line a figure: {"figure", "value", "target", "unit", "command"} and
 optionally "note"; its other lines are passed on. `target` reads ">= 0.97" or "<= 60", or is empty when there is none.
 A script that trains states hours of its own, as `DEADLINE_S = 6 * 3600`. Figures are never asserted in tests: a machine
-may be slow or busy. A script that fails leaves a row that says so.
+may be slow or busy. A script that fails leaves a row that says so. What follows `--` goes to the scripts.
 """
 import json
 import operator
@@ -37,7 +37,7 @@ Machine: {machine}.
 SECTION = """
 ## {name}
 
-Recorded {date}, load average {load:.1f}.
+Recorded {date}, load average {load:.1f}{options}.
 
 | figure | value | target | met | command |
 |---|---:|---|---|---|
@@ -46,19 +46,21 @@ Recorded {date}, load average {load:.1f}.
 
 def main() -> int:
     scripts = sorted(HERE.glob("bench_*.py"))
-    wanted = sys.argv[1:]
+    at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    wanted, options = sys.argv[1:at], sys.argv[at + 1:]
     if wanted:
         scripts = [script for script in scripts if name_of(script) in wanted]
     known = [name_of(script) for script in sorted(HERE.glob("bench_*.py"))]
     failed = False
     for script in scripts:
         load = os.getloadavg()[0]
-        found = figures_of(script)
+        found = figures_of(script, options=options)
         failed = failed or any("failed" in row for row in found)
         lines = "".join(line_of(row) for row in found)
         print(lines, end="", flush=True)
         date = time.strftime("%Y-%m-%d", time.gmtime())
-        text = SECTION.format(name=name_of(script), date=date, load=load) + lines
+        text = SECTION.format(name=name_of(script), date=date, load=load,
+                              options=f", with `{' '.join(options)}`" if options else "") + lines
         before = DOCUMENT.read_text() if DOCUMENT.exists() else ""
         partial = DOCUMENT.with_suffix(".md.part")
         partial.write_text(with_section(before, name_of(script), text, known))
@@ -80,12 +82,12 @@ def with_section(document: str, name: str, text: str, known: Sequence[str]) -> s
     return HEADER.format(machine=machine()) + "".join(parts[one].rstrip("\n") + "\n" for one in known if one in parts)
 
 
-def figures_of(script: Path, root: Path = ROOT) -> list[dict[str, Any]]:
+def figures_of(script: Path, root: Path = ROOT, options: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The figures that a script printed, and a row {"figure", "failed"} when it did not end well."""
     name = script.relative_to(root).as_posix()
     print(f"== {name}", file=sys.stderr)
     try:
-        done = subprocess.run([sys.executable, name], cwd=root, stdout=subprocess.PIPE, text=True,
+        done = subprocess.run([sys.executable, name, *options], cwd=root, stdout=subprocess.PIPE, text=True,
                               timeout=deadline_s(script), check=False)
     except subprocess.TimeoutExpired:
         return [{"figure": name, "failed": f"no end within {deadline_s(script)} s"}]

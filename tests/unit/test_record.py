@@ -51,13 +51,19 @@ def test_a_script_that_dies_keeps_its_figures_and_leaves_a_row(rows: Any) -> Non
     assert "| no |" in record.line_of(found[1])
 
 
+def test_options_reach_the_script(tmp_path: Path) -> None:
+    path = tmp_path / "bench_made_up.py"
+    path.write_text(f"import json, sys\nprint(json.dumps({{**{FIGURE!r}, 'note': sys.argv[1]}}))")
+    assert record.figures_of(path, tmp_path, ["--kept"])[0]["note"] == "--kept"
+
+
 def test_a_script_that_says_nothing_failed(rows: Any) -> None:
     assert "failed" in rows("pass")[0]
 
 
 def test_one_section_is_made_anew_and_the_others_stay() -> None:
     def section(name: str, line: str) -> str:
-        return record.SECTION.format(name=name, date="2026-01-01", load=0.1) + line
+        return record.SECTION.format(name=name, date="2026-01-01", load=0.1, options="") + line
 
     known = ["decide", "loop"]
     both = record.with_section("", "loop", section("loop", "| a |\n"), known)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from device_agents.seams import UserError
-from workloads.alone import train_each
+from workloads.alone import is_kept, train_each
 from workloads.recipe import Recipe
 from workloads.seams import Dataset, Progress, Split
 
@@ -27,6 +27,7 @@ def data() -> Dataset:
 def test_a_branch_is_trained_once_and_only_judged_again(tmp_path: Path, data: Dataset) -> None:
     torch.set_num_threads(1)
     told: list[Progress] = []
+    assert not is_kept(tmp_path, RECIPE, "exit2")
     first = list(train_each(tmp_path, RECIPE, ["full", "exit2"], data, told.append))
     assert [one.branch for one in first] == ["full", "exit2"]
     assert first[0].passes == 64                # one epoch, one pass a sample: nothing distils
@@ -34,6 +35,7 @@ def test_a_branch_is_trained_once_and_only_judged_again(tmp_path: Path, data: Da
     told.clear()
     assert list(train_each(tmp_path, RECIPE, ["full", "exit2"], data, told.append)) == first
     assert not told
+    assert is_kept(tmp_path, RECIPE, "exit2") and not is_kept(tmp_path, RECIPE, "width50")
     assert not list((tmp_path / "cache").glob("train-*"))
 
 
