@@ -22,18 +22,19 @@ from harness.lab.cgroup import Cgroup
 
 START_S = 20.0
 END_S = 10.0
+_ITS_OWN = ("/tmp", "/run")  # tmpfs on every device
 
 _INIT = """\
 set -e
 root={folder}/root
 hostname {name}
 mount -t overlay -o lowerdir=/,upperdir={folder}/disk/upper,workdir={folder}/disk/work overlay "$root"
-{binds}mount -t proc proc "$root/proc"
+mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount --bind {folder}/sys "$root/sys"
 mount -t tmpfs -o mode=755 tmpfs "$root/run"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
-mount --bind {folder}/boot_id "$root/proc/sys/kernel/random/boot_id"
+{binds}mount --bind {folder}/boot_id "$root/proc/sys/kernel/random/boot_id"
 mkdir -p "$root/run/sshd"
 touch {folder}/ready
 exec chroot "$root" /bin/sh -c {services}
@@ -150,9 +151,12 @@ def _cpu_list() -> dict[str, str]:
 
 
 def _binds() -> str:
-    """The interpreter's folders where they lie on another file system, which an overlay of / does not show."""
-    wanted = {Path(folder) for folder in (sys.prefix, sys.base_prefix, *sys.path) if folder and Path(folder).is_dir()}
-    apart = sorted(path for path in wanted if os.stat(path).st_dev != os.stat("/").st_dev)  # noqa: PTH116
+    """The interpreter's folders that a device would not see: on another file system, which an overlay of / does not
+    show, or below a folder that the device has for itself."""
+    prefixes = {Path(sys.prefix), Path(sys.base_prefix)}
+    wanted = prefixes | {Path(folder) for folder in sys.path if folder and Path(folder).is_dir()}
+    apart = sorted({path for path in wanted if os.stat(path).st_dev != os.stat("/").st_dev}  # noqa: PTH116
+                   | {path for path in prefixes if any(path.is_relative_to(folder) for folder in _ITS_OWN)})
     return "".join(f'mkdir -p "$root"{shlex.quote(str(path))}; mount --rbind {shlex.quote(str(path))} '
                    f'"$root"{shlex.quote(str(path))}\n' for path in apart)
 

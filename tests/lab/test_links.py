@@ -38,6 +38,19 @@ def after(seconds: float, lab: Lab, name: str, *kinds: str) -> threading.Thread:
     return thread
 
 
+def when_there(path: str, lab: Lab, name: str, kind: str) -> threading.Thread:
+    """A fault as soon as the device has that file, seen from outside."""
+    def run() -> None:
+        give_up, file = time.monotonic() + 60.0, lab.folder / "devices" / name / "disk" / "upper" / path.lstrip("/")
+        while not file.exists() and time.monotonic() < give_up:
+            time.sleep(0.05)
+        faults.inject(lab, name, kind)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
 def names_in(transport: Any, folder: str) -> list[str]:
     return transport.run(["ls", "-A", folder], 20.0).stdout.decode().split()
 
@@ -60,7 +73,7 @@ def test_a_link_that_stays_away_ends_the_push_and_the_next_one_goes_on(
     (tmp_path / "small").write_bytes(b"small")
     transport.run(["rm", "-rf", HOME], 20.0)
     faults.inject(lab, name, "slow-link", SLOW)
-    thread = after(1.5, lab, name, "cut")
+    thread = when_there(f"{HOME}/small", lab, name, "cut")
     with pytest.raises(DeviceUnreachable, match=name):
         transport.push([(tmp_path / "small", f"{HOME}/small"), (big, f"{HOME}/big")], 5.0)
     thread.join()

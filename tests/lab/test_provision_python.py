@@ -71,6 +71,7 @@ def test_without_a_package_index_one_sentence_says_so(tiny_home: Path, tmp_path:
         monkeypatch.setenv(f"PIP_{name}", text)
     (tmp_path / "fleet.toml").write_text("[devices.host]\n")
     done = edgefleet("device", "provision", "--fleet", tmp_path / "fleet.toml", home=tiny_home)
-    assert done.returncode == 2 and "no package index answers" in done.stderr, done.stderr
-    assert "Traceback" not in done.stderr
+    told = done.stdout + done.stderr
+    assert done.returncode == 2 and "no package index answers" in told, told
+    assert "Traceback" not in told
     assert not list((tiny_home / "cache/runtimes").rglob("*.whl")) and not list(tiny_home.rglob("*.part"))

@@ -4,6 +4,7 @@ Every test is the command line as a process with a home of its own. A fault is i
 shows that the measured window has begun; the test looks at the device's disk from outside for that.
 """
 import json
+import re
 import subprocess
 import time
 from contextlib import suppress
@@ -41,6 +42,14 @@ warmup_s = 0.1
 epochs = 1
 """
 PLUGINS = Path(__file__).parents[1] / "plugins"
+MIN_SERVED = 20                                 # of 50 arrivals, on a busy machine
+#: What Python imports at its start, where PYTHONPATH leads to it
+LATE_CLOCK = """import time
+_now, _now_ns = time.time, time.time_ns if hasattr(time, "time_ns") else None
+time.time = lambda: _now() - 1e8
+if _now_ns is not None:
+    time.time_ns = lambda: _now_ns() - 10**17
+"""
 FINISH_S = 240.0                                # a reboot is noticed when the trial is overdue, not before
 
 
@@ -163,6 +172,33 @@ def test_a_journal_that_could_not_be_fetched_is_collected_later(
     done = edgefleet("run", path, "--scheduler", "inline", home=tiny_home)
     assert done.returncode == 0, done.stderr
     assert attempts(tiny_home, name) == [(1, "done", None, None)]
+
+
+def test_a_wall_clock_that_is_years_behind_changes_nothing_but_a_warning(
+        lab: Lab, name: str, campaign: Any, tiny_home: Path, tmp_path: Path) -> None:
+    """The device's Python alone is given another clock."""
+    box, there = lab.box(name), "/var/tmp/late"
+    head, mine, rest = lab.fleet.read_text().partition(f"[devices.{name}]\n")
+    stated = re.search(r'^python = "(.*)"$', rest, re.M)
+    assert stated is not None
+    for file, text in (("sitecustomize.py", LATE_CLOCK),
+                       ("python3", f'#!/bin/sh\nPYTHONPATH={there} exec {stated[1]} "$@"\n')):
+        wrote = box.enter("/bin/sh", "-c", f"mkdir -p {there} && cat > {there}/{file} && chmod -R 755 {there}",
+                          stdin=text.encode())
+        assert wrote.returncode == 0, wrote.stderr
+    fleet = tmp_path / "late.toml"
+    fleet.write_text(head + mine + rest.replace(stated[0], f'python = "{there}/python3"', 1))
+    path = campaign(name, duration_s=1.0)
+    path.write_text(path.read_text().replace(str(lab.fleet), str(fleet)))
+    try:
+        assert edgefleet("run", path, home=tiny_home).returncode == 0
+        assert attempts(tiny_home, name) == [(1, "done", None, None)]
+        [(count, worst_ms)] = query(tiny_home, "select count(*), max(latency_ms) from inference where phase = 'window'")
+        assert count >= MIN_SERVED and 0 < worst_ms < 1000
+        told = edgefleet("doctor", name, "--fleet", fleet, home=tiny_home)
+        assert "wall clock differs by" in told.stdout
+    finally:
+        box.enter("rm", "-rf", there)
 
 
 def test_a_changed_host_key_is_the_user_s_to_judge_and_the_fleet_goes_on(
