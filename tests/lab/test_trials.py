@@ -42,7 +42,6 @@ warmup_s = 0.1
 epochs = 1
 """
 PLUGINS = Path(__file__).parents[1] / "plugins"
-MIN_SERVED = 20                                 # of 50 arrivals, on a busy machine
 #: What Python imports at its start, where PYTHONPATH leads to it
 LATE_CLOCK = """import time
 _now, _now_ns = time.time, time.time_ns if hasattr(time, "time_ns") else None
@@ -193,8 +192,9 @@ def test_a_wall_clock_that_is_years_behind_changes_nothing_but_a_warning(
     try:
         assert edgefleet("run", path, home=tiny_home).returncode == 0
         assert attempts(tiny_home, name) == [(1, "done", None, None)]
-        [(count, worst_ms)] = query(tiny_home, "select count(*), max(latency_ms) from inference where phase = 'window'")
-        assert count >= MIN_SERVED and 0 < worst_ms < 1000
+        assert query(tiny_home, "select count(*) from inference where phase = 'window'") == [(50,)]     # in its 1 s
+        [(least_ms, most_ms)] = query(tiny_home, "select min(latency_ms), max(latency_ms) from inference")
+        assert 0 < least_ms <= most_ms < 1000
         told = edgefleet("doctor", name, "--fleet", fleet, home=tiny_home)
         assert "wall clock differs by" in told.stdout
     finally:
