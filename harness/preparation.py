@@ -5,6 +5,7 @@ it holds enters the trial's id through settings, bundle and learned input, so a 
 """
 import ast
 import base64
+import functools
 import gzip
 import json
 from collections.abc import Iterable, Sequence
@@ -83,12 +84,20 @@ def reached_from(files: Iterable[Path]) -> set[Path]:
         if path in found:
             continue
         found.add(path)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "workloads":
-                parts = str(node.module).split(".")[1:]
-                asked = [room.joinpath(*parts), *(room.joinpath(*parts, alias.name) for alias in node.names)]
-                left += [file for one in asked if (file := one.with_suffix(".py")).is_file()]
+        left += [file for parts in _modules_in(path.read_text(encoding="utf-8"))
+                 if (file := room.joinpath(*parts).with_suffix(".py")).is_file()]
     return found
+
+
+@functools.cache                                # a plan asks for the same few files dozens of times
+def _modules_in(text: str) -> tuple[tuple[str, ...], ...]:
+    """What an import in this text may mean below workloads/: a module, or a name in one."""
+    asked: list[tuple[str, ...]] = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "workloads":
+            parts = tuple(str(node.module).split(".")[1:])
+            asked += [parts, *((*parts, alias.name) for alias in node.names)]
+    return tuple(asked)
 
 
 def read_preparation(path: Path, label: str) -> Preparation | None:

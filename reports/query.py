@@ -27,7 +27,8 @@ _NOT_THE_CELL = ("id", "campaign", "label", "block", "seed", "repeat", "trace")
 
 
 #: Fields in which the methods of one cell may differ; a derived bundle counts as its parent.
-_THE_METHODS_OWN = ("method", "settings", "learned", "engine", "runtime", "peers", "link", "residency", "bundle")
+_THE_METHODS_OWN = ("method", "method_sha256", "settings", "learned", "engine", "runtime", "peers", "link", "residency",
+                    "bundle")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 from db.derive import derive_trial
 from db.ingest import ingest_journal
 from db.store import Store
-from device_agents.wire import Trial, canonical_json
+from device_agents.wire import Trial, canonical_json, sha256_of
 from tests.fakes import sample_bundle, sample_costs, sample_order, sample_trace, sample_trial, write_journal
 
 DEVICES = (("board", 1.0), ("slow-class", 3.0))
@@ -24,8 +24,8 @@ def write_database(folder: Path, devices: Sequence[tuple[str, float]] = DEVICES,
     path = folder / "results.sqlite"
     trials = [sample_trial(**{
         "campaign": campaign, "device": device, "slowdown": slowdown, "trace": sample_trace(trace), "label": label,
-        "method": label.partition("-")[0], "settings": {"branch": label}, "seed": 100 + repeat, "repeat": repeat,
-        "block": repeat, **trial}) for device, slowdown in devices for trace in traces for label in METHODS
+        "method": label.partition("-")[0], "method_sha256": sha256_of(label.partition("-")[0]),
+        "settings": {"branch": label}, "seed": 100 + repeat, "repeat": repeat, "block": repeat, **trial}) for device, slowdown in devices for trace in traces for label in METHODS
         for repeat in range(repeats)]
     with Store.open(path) as store:
         _save_surroundings(store, devices, campaign, now_s)

@@ -44,10 +44,9 @@ epochs = 1
 PLUGINS = Path(__file__).parents[1] / "plugins"
 #: What Python imports at its start, where PYTHONPATH leads to it
 LATE_CLOCK = """import time
-_now, _now_ns = time.time, time.time_ns if hasattr(time, "time_ns") else None
-time.time = lambda: _now() - 1e8
-if _now_ns is not None:
-    time.time_ns = lambda: _now_ns() - 10**17
+_now_ns = time.time_ns
+time.time_ns = lambda: _now_ns() - 10**17
+time.time = lambda: time.time_ns() / 1e9
 """
 FINISH_S = 240.0                                # a reboot is noticed when the trial is overdue, not before
 
