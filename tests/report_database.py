@@ -25,8 +25,8 @@ def write_database(folder: Path, devices: Sequence[tuple[str, float]] = DEVICES,
     trials = [sample_trial(**{
         "campaign": campaign, "device": device, "slowdown": slowdown, "trace": sample_trace(trace), "label": label,
         "method": label.partition("-")[0], "method_sha256": sha256_of(label.partition("-")[0]),
-        "settings": {"branch": label}, "seed": 100 + repeat, "repeat": repeat, "block": repeat, **trial}) for device, slowdown in devices for trace in traces for label in METHODS
-        for repeat in range(repeats)]
+        "settings": {"branch": label}, "seed": 100 + repeat, "repeat": repeat, "block": repeat, **trial})
+        for device, slowdown in devices for trace in traces for label in METHODS for repeat in range(repeats)]
     with Store.open(path) as store:
         _save_surroundings(store, devices, campaign, now_s)
         store.add_trials(trials, {device: _provenance(slowdown) for device, slowdown in devices})
