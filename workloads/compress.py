@@ -58,7 +58,7 @@ def factored(plain: nn.Sequential, rank: int) -> nn.Sequential:
 def finetune(plain: nn.Module, data: Split, settings: TrainSettings, seed: int, report: Report,
              augment: dict[str, Any]) -> train.TrainLog:
     """Cross-entropy on the labels, by the one training loop, in place."""
-    def loss_of(x: torch.Tensor, y: torch.Tensor, _rng: np.random.Generator) -> tuple[torch.Tensor, int]:
+    def loss_of(x: torch.Tensor, y: torch.Tensor, _epoch: int, _rng: np.random.Generator) -> tuple[torch.Tensor, int]:
         return F.cross_entropy(plain(x).float(), y, label_smoothing=settings.label_smoothing), len(y)
 
     with _unstrided(plain):

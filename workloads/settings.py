@@ -24,12 +24,14 @@ class TrainSettings(NamedTuple):
     distill: float = 0.5                # share of the full network's outputs in a branch's loss; the rest is labels
     branch_weight: float = 1.0          # of a branch's loss against the full one's
     half_epochs: int = 0                # first epochs at half resolution: four times cheaper for images
+    full_share: float = 0.0             # share of a joint run's epochs, the first, that train the full branch alone
 
 
 RANGES = {
     "epochs": (1, 10_000), "batch": (2, 65_536), "lr": (1e-7, 100.0), "momentum": (0.0, 0.999),
     "weight_decay": (0.0, 1.0), "warmup": (0.0, 0.9), "label_smoothing": (0.0, 0.9), "clip": (1e-3, 1e6),
     "sampled": (0, 64), "distill": (0.0, 1.0), "branch_weight": (0.0, 100.0), "half_epochs": (0, 10_000),
+    "full_share": (0.0, 0.9),
 }
 
 

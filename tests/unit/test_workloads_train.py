@@ -87,6 +87,24 @@ def test_all_branches_learn() -> None:
         assert accuracy(plain, data) >= 0.9, spec.id
 
 
+def test_the_full_branch_may_come_first() -> None:
+    """Its weights learn, the others' stay; a pass is counted for what was trained."""
+    net, before = tiny_net(), tiny_net()
+    settings = SETTINGS._replace(full_share=0.5)
+    log = fit(net, joint_loss(net, SHAPE, settings), tiny_data(), settings, 1, lambda _: None,
+              stop=lambda epoch: epoch == SETTINGS.epochs // 2)
+    assert log.passes == SETTINGS.epochs // 2 * 96
+    changed = {spec.id: not same(net.heads[spec.id], before.heads[spec.id]) for spec in net.specs}
+    assert changed == {spec.id: spec.id == "full" for spec in net.specs}
+
+
+def test_branches_follow_the_full_one() -> None:
+    net, before = tiny_net(), tiny_net()
+    settings = SETTINGS._replace(full_share=0.5)
+    fit(net, joint_loss(net, SHAPE, settings), tiny_data(), settings, 1, lambda _: None)
+    assert not any(same(net.heads[spec.id], before.heads[spec.id]) for spec in net.specs)
+
+
 def test_divergence_is_the_users_to_solve() -> None:
     net = tiny_net()
     bad = Split(tiny_data().x * np.float32(np.inf), tiny_data().y)
