@@ -14,6 +14,7 @@ import device_agents
 from device_agents.trial_folder import BadOrder, Busy, TrialFolder, is_sha256
 
 _CHUNK_B = 1 << 20
+_LEFT_BEHIND_S = 3600                           # a push in progress touches its folder with each file
 _GZIP_LEVEL = 1                                 # the device pays; the journal shrinks tenfold all the same
 
 
@@ -34,12 +35,17 @@ def missing(store: str, digests: Any, verify: bool) -> List[str]:
 
 
 def collect_gc(store: str, max_age_days: Optional[float], max_mb: Optional[float]) -> Dict[str, Any]:
-    """Delete files unused for `max_age_days`, then the ones unused for longest until `max_mb` is kept."""
+    """Delete files unused for `max_age_days`, then the ones unused for longest until `max_mb` is kept.
+
+    And the folders of pushes that ended with the device: nobody will come back to them.
+    """
     entries = []
     for entry in os.scandir(store):
+        stat = entry.stat(follow_symlinks=False)
         if entry.is_file(follow_symlinks=False):
-            stat = entry.stat()
             entries.append((stat.st_mtime, stat.st_size, entry.path))
+        elif entry.name.endswith(".part") and stat.st_mtime < time.time() - _LEFT_BEHIND_S:
+            shutil.rmtree(entry.path, ignore_errors=True)
     entries.sort()
     kept_b = sum(size_b for _, size_b, _ in entries)
     oldest = None if max_age_days is None else time.time() - max_age_days * 86400

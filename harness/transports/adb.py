@@ -8,21 +8,22 @@ answer, and a network phone that does not is connected anew. Needs Android 7 (sh
 import posixpath
 import re
 import secrets
+import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from harness.cable import shell
+from harness.cable import adb_batch, shell
 from harness.cable.adb_program import AdbProgram, Stalled, trouble
 from harness.cable.push_stream import failure
-from harness.cable.receive import CANNOT_WRITE, CUT, NO_ROOM
+from harness.cable.receive import CANNOT_WRITE, NO_ROOM
 from harness.cable.shell_device import STALL_S, ShellDevice, Sink
 from harness.errors import ConfigError, DeviceUnreachable, DeviceUnsupported
 from harness.fleet import DeviceSpec
 
 PORT = 5555
 PROOF_S = 10.0                                  # a live phone answers `true` in less
-LARGE_B = 4 << 20                               # below it, starting adb once more costs more than it saves
 IDLE_S = 5.0                                    # a phone that answered so recently need not prove itself
 HELD_BACK_B = 64                                # longer than any sentinel
 
@@ -42,42 +43,50 @@ class AdbTransport(ShellDevice):
         self._free_b: int | None = None         # on the phone's disk, when it was last asked
 
     def push(self, files: Sequence[tuple[Path, str]], deadline_s: float) -> None:
-        """Large files by `adb push`, which is faster than any shell and keeps their mode; others as one stream."""
+        """Many bytes by `adb push`, which is faster than any shell; few, whatever their number, as one stream."""
         give_up = time.monotonic() + deadline_s
-        large = [(source, target) for source, target in files if is_large(source) and not target.startswith("~")]
-        super().push([one for one in files if one not in large], deadline_s)
-        for source, target in large:
-            self._push_large(source, target, give_up)
+        batches, rest = adb_batch.apart(files)
+        super().push(rest, deadline_s)
+        for batch in batches:
+            self._push_batch(batch, give_up)
 
-    def _push_large(self, source: Path, target: str, give_up: float) -> None:
-        size_b, part = source.stat().st_size, f"{target}.{secrets.token_hex(4)}.part"
-        self._make_sure(give_up)
-        if self._free_b is None or self._free_b < 2 * size_b:
-            self._look_for_room(target, size_b, give_up)
+    def _push_batch(self, batch: adb_batch.Batch, give_up: float) -> None:
+        """The shell that will move the files starts first, so that starting it takes no time of its own."""
+        if len(batch.files) > 1 or self._free_b is None or self._free_b < 2 * batch.size_b:
+            self._make_room(batch, give_up)
         said: list[bytes] = []
+        with tempfile.TemporaryDirectory(prefix="edgefleet-push-") as links:
+            copying = self._copy(batch.arguments(Path(links)), said, give_up)
+            code, stderr = self.execute(batch.line(), _left_s(give_up), copying, said.append, None)
+        if code:
+            self._free_b = None
+            raise failure(self.name, code, b" ".join([*said, stderr]))
+        self._free_b = (self._free_b or 0) - batch.size_b
+
+    def _copy(self, lanes: Sequence[list[str]], said: list[bytes], give_up: float) -> Iterator[bytes]:
+        """Runs adb for each lane when its reader asks for the first line, which comes when all of them ended."""
+        def run(arguments: list[str]) -> bytes:
+            return self._adb.exchange(["-s", self._serial, *arguments], [], said.append, _left_s(give_up), STALL_S)
+
         try:
-            said.append(self._adb.exchange(["-s", self._serial, "push", str(source), part], [], said.append,
-                                           _left_s(give_up), STALL_S))
+            with ThreadPoolExecutor(len(lanes)) as together:
+                said += together.map(run, lanes)
         except Stalled as error:
             self._proven_at = None
             what = f"nothing moved for {STALL_S:.0f} s" if error.stalled else "no end within its deadline"
-            raise DeviceUnreachable(f"{self.name}: pushing {target}: {what}") from None
-        place, there = shell.word(part), shell.word(target)
-        code, _ = self._short(f"if [ \"$(stat -c %s {place})\" = {size_b} ]; then mv -f {place} {there}; "
-                              f"else rm -f {place}; exit {CUT}; fi", give_up)
-        if code:
-            self._free_b = None
-            raise failure(self.name, code, b" ".join(said))
-        self._free_b = (self._free_b or 0) - size_b
+            raise DeviceUnreachable(f"{self.name}: pushing to {posixpath.dirname(lanes[0][-1])}: {what}") from None
+        yield b"all of it\n"
 
-    def _look_for_room(self, target: str, size_b: int, give_up: float) -> None:
-        folder = shell.word(posixpath.dirname(target))
-        code, output = self._short(f"umask 077; mkdir -p {folder} && df -Pk {folder}", give_up)
+    def _make_room(self, batch: adb_batch.Batch, give_up: float) -> None:
+        """The folders, and an error when the disk has no room."""
+        stage = shell.word(batch.stage)
+        code, output = self._short(f"umask 077; mkdir -p {stage} && df -Pk {stage}", give_up)
         self._free_b = _free_b(output)
         if code:
             raise failure(self.name, CANNOT_WRITE, output)
-        if self._free_b is not None and self._free_b < size_b:
-            words = f"{size_b / 1e6:.1f} MB are needed and {self._free_b / 1e6:.1f} MB are free"
+        if self._free_b is not None and self._free_b < batch.size_b:
+            self._short(f"rmdir {stage}", give_up)
+            words = f"{batch.size_b / 1e6:.1f} MB are needed and {self._free_b / 1e6:.1f} MB are free"
             raise failure(self.name, NO_ROOM, words.encode())
 
     def _short(self, line: str, give_up: float) -> tuple[int, bytes]:
@@ -173,11 +182,6 @@ class _Tail:
 
 def _left_s(give_up: float) -> float:
     return max(0.1, give_up - time.monotonic())
-
-
-def is_large(path: Path) -> bool:
-    """Whether a process of its own pays; a file that is not there is somebody else's to complain about."""
-    return path.is_file() and path.stat().st_size >= LARGE_B
 
 
 def _free_b(output: bytes) -> int | None:

@@ -2,6 +2,7 @@
 
 ssh talks to a real sshd on loopback; adb to a real adbd where this machine may have a namespace and adbd is built.
 """
+import hashlib
 import stat
 import sys
 from pathlib import Path
@@ -138,6 +139,25 @@ def test_pushed_files_are_whole_private_and_nothing_else_is_left(transport: Any,
             assert transport.run(["cat", f"{folder}/{name}"], 20.0).stdout == content
             mode = int(transport.run(["stat", "-c", "%a", f"{folder}/{name}"], 20.0).stdout, 8)
             assert stat.S_IMODE(mode) & 0o077 == 0
+
+
+def test_many_bytes_arrive_like_few(transport: Any, there: str, tmp_path: Path) -> None:
+    """Some transports carry them another way. Names are as odd as any, and the last file is large alone."""
+    files, wanted = [], {}
+    for number, name in enumerate(["-f", "with a space", ".hidden", "it's", "*", "alone/large"]):
+        path = tmp_path / str(number)
+        path.write_bytes(bytes([number]) * (5 << 20 if "/" in name else 1 << 20))
+        path.chmod(0o644)
+        files.append((path, f"{there}/new/{name}"))
+        wanted[f"{there}/new/{name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    transport.push(files, 60.0)
+    lines = transport.run(["sha256sum", "--", *wanted], 20.0).stdout.decode().splitlines()
+    assert {line[66:]: line[:64] for line in lines} == wanted
+    modes = transport.run(["stat", "-c", "%a", *wanted], 20.0).stdout.decode().split()
+    assert modes == ["600"] * len(wanted)
+    listed = transport.run(["find", f"{there}/new", "-type", "f"], 20.0).stdout.decode().splitlines()
+    assert sorted(listed) == sorted(wanted)
+    assert b".part" not in transport.run(["find", there], 20.0).stdout
 
 
 def test_a_push_replaces_what_was_there(transport: Any, there: str, tmp_path: Path) -> None:

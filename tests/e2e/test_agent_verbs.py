@@ -120,7 +120,14 @@ def test_the_store_missing_verify_clean_and_gc(home: str) -> None:
         assert call("missing", home, stdin=text).returncode == 2
     old = put(store, b"old")
     os.utime(os.path.join(store, old), (1, 1))
+    left_behind, in_progress = (os.path.join(store, f"push.{name}.part") for name in ("0badcafe", "600dcafe"))
+    for folder in (left_behind, in_progress):
+        os.mkdir(folder)
+        put(folder, b"half a push")
+    os.utime(left_behind, (1, 1))
     assert answer("gc", home, "--max-age-days", "1")["removed"] == [old]
+    assert not os.path.exists(left_behind)
+    assert os.listdir(in_progress) != []
     assert sorted(answer("gc", home, "--max-mb", "0")["removed"]) == sorted(
         {bundle.id, bundle.labels} | {branch.artifact for branch in bundle.branches})
     name = push(home, order_for(bundle))

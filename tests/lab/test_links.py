@@ -83,6 +83,27 @@ def test_a_link_that_stays_away_ends_the_push_and_the_next_one_goes_on(
     assert sha256_there(transport, f"{HOME}/big") == hashlib.sha256(big.read_bytes()).hexdigest()
 
 
+def test_of_many_files_those_stay_that_were_whole(lab: Lab, name: str, transport: Any, tmp_path: Path) -> None:
+    transport.run(["rm", "-rf", HOME], 20.0)
+    files = {f"f{number}": os.urandom(400_000) for number in range(50)}
+    for file_name, content in files.items():
+        (tmp_path / file_name).write_bytes(content)
+    faults.inject(lab, name, "slow-link", SLOW)
+    thread = after(2.5, lab, name, "kill-session")
+    with pytest.raises(DeviceUnreachable):
+        transport.push([(tmp_path / file_name, f"{HOME}/{file_name}") for file_name in files], 60.0)
+    thread.join()
+    faults.inject(lab, name, "restore")
+    assert answers_again(transport)
+    give_up = time.monotonic() + 20.0           # over there somebody must first find out that the cable is gone
+    while time.monotonic() < give_up and any(one.endswith(".part") for one in names_in(transport, HOME)):
+        time.sleep(0.2)
+    kept = names_in(transport, HOME)
+    assert 0 < len(kept) < len(files)
+    for file_name in kept:
+        assert sha256_there(transport, f"{HOME}/{file_name}") == hashlib.sha256(files[file_name]).hexdigest()
+
+
 def test_a_daemon_killed_in_mid_push_is_a_lost_push(lab: Lab, name: str, transport: Any, big: Path) -> None:
     transport.run(["rm", "-rf", HOME], 20.0)
     faults.inject(lab, name, "slow-link", SLOW)
