@@ -1,4 +1,4 @@
-"""A phone behind adb, by the system's `adb` program: `adb shell -T` for commands and for pushes, as one stream.
+"""A phone behind adb, by the system's `adb` program: `adb shell -T` for commands and few bytes, `adb push` for many.
 
 Made by device.open_device for `transport = "adb"`; `serial` is a USB serial, usb:PORT or HOST:PORT. `adb shell` ends
 with 0 also when the phone dies in mid-command, so a command is over only when its own sentinel, with a number that
