@@ -1,4 +1,6 @@
 """The lab's parts that need no root: what boards show is what the agent's readers read, and a wire's arithmetic."""
+import errno
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from device_agents.sensors.thermal import Thermal
 from harness import apt
 from harness.errors import ConfigError
 from harness.fleet import load_fleet
-from harness.lab import adbd_build, board, lab, phone
+from harness.lab import adbd_build, board, lab, phone, sshd
 from harness.lab.board import SYNTHETIC, Board, boards
 from harness.lab.box import write_tree
 from harness.lab.wire import Shape, Wire
@@ -113,6 +115,36 @@ def test_a_lab_that_is_not_there_says_how_to_start_one(tmp_path: Path) -> None:
     (tmp_path / lab.STATE).write_text("{")
     with pytest.raises(ConfigError, match="no state file"):
         lab.down(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["thesis", "thesis/ch1.txt"])
+def test_a_lab_takes_no_folder_that_has_something_in_it(name: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """`down` deletes the folder, and an `up` that fails calls it: here sshd is missing, too."""
+    monkeypatch.setattr(sshd, "PLACES", "")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "ch1.txt").write_text("a year of work")
+    with pytest.raises(ConfigError, match=r"thesis.* --folder DIR"):
+        lab.up(tmp_path / name, 1, 0, tmp_path, print, unprivileged=True)
+    assert (tmp_path / "thesis" / "ch1.txt").read_text() == "a year of work"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="OpenSSH"):       # an empty folder would do
+        lab.up(tmp_path / "empty", 1, 0, tmp_path, print, unprivileged=True)
+
+
+def test_a_lab_that_cannot_be_deleted_can_be_ended_again(tmp_path: Path, monkeypatch: Any) -> None:
+    folder = tmp_path / "lab"
+    (folder / "devices" / "loop-a").mkdir(parents=True)
+    (folder / lab.STATE).write_text('{"mode": "loopback", "subnet": 0, "members": []}')
+
+    def busy(path: Path) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", busy)
+        with pytest.raises(ConfigError, match=r"devices cannot be deleted \(Device or resource busy\)"):
+            lab.down(folder)
+    lab.down(folder)
+    assert not folder.exists()
 
 
 @pytest.mark.skipif(bool(lab_kit.no_sshd()), reason=lab_kit.no_sshd() or "-")
