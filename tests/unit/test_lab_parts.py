@@ -1,9 +1,11 @@
 """The lab's parts that need no root: what boards show is what the agent's readers read, and a wire's arithmetic."""
+import contextlib
 import errno
 import shutil
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from db.journal_rows import Context
@@ -14,10 +16,11 @@ from device_agents.sensors.thermal import Thermal
 from harness import apt
 from harness.errors import ConfigError
 from harness.fleet import load_fleet
-from harness.lab import adbd_build, board, lab, phone, sshd
+from harness.lab import adbd_build, board, lab, loopback, phone, sshd
 from harness.lab.board import SYNTHETIC, Board, boards
 from harness.lab.box import write_tree
 from harness.lab.wire import Shape, Wire
+from harness.transports.ssh import SshTransport
 from tests import lab_kit
 
 ALL = {one.kind: one for one in (*boards(), phone.phone())}
@@ -164,6 +167,32 @@ def test_a_loopback_lab_leaves_nothing_behind(tmp_path: Path) -> None:
             assert str(tmp_path).encode() not in process.read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             continue
+
+
+@pytest.mark.skipif(bool(lab_kit.no_sshd()), reason=lab_kit.no_sshd() or "-")
+@pytest.mark.parametrize("program", ["exec sleep 600", "trap '' TERM; while :; do sleep 1; done"])
+def test_what_a_loopback_device_set_free_ends_with_its_lab(
+        program: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """As the agent does: a session of its own, no parent that we know, nothing of the device's folder in its name."""
+    monkeypatch.setattr(loopback, "STOP_S", 0.5)
+    with lab_kit.running(tmp_path / "lab", 2, 0, loopback=True) as (_, devices):
+        pids = []
+        for device in devices.values():
+            made = SshTransport(device, tmp_path)
+            free = f'cd /; setsid sh -c "{program}" > /dev/null 2>&1 < /dev/null & echo $!'
+            told = made.run(["sh", "-c", free], 20.0)
+            made.close()
+            pids.append(int(told.stdout))
+        loopback.stop(tmp_path / "lab" / "devices" / "loop-a")
+        assert [lives(pid) for pid in pids] == [False, True]        # the other device's is left alone
+    assert not lives(pids[1])
+
+
+def lives(pid: int) -> bool:
+    """Whether it runs; one that nobody has buried does not."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def test_phones_that_cannot_be_built_leave_a_lab_without_them(
