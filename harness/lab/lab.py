@@ -156,9 +156,9 @@ def _remove_pointer(lab: Lab) -> None:
             link.unlink()
 
 
-def boot(lab: Lab, name: str) -> None:
-    """Plug a device in and switch it on."""
-    lab.network.add(name, lab.member(name).place)
+def boot(lab: Lab, name: str, slow: bool = False) -> None:
+    """Plug a device in, behind its slow link if it has one, and switch it on."""
+    lab.network.add(name, lab.member(name).place, slow)
     lab.box(name).start()
 
 
