@@ -35,9 +35,7 @@ OOM_MARGIN_MB = 64
 
 _HOG = """
 import sys
-blocks = []
-while True:
-    blocks.append(bytearray(8 << 20))
+blocks = [bytearray(1 << 20) for _ in range(int(sys.argv[1]))]
 """
 
 
@@ -89,12 +87,20 @@ def _kill_agent(lab: Lab, device: str, _shape: Shape) -> None:
 def _out_of_memory(lab: Lab, device: str, _shape: Shape) -> None:
     """The kernel's own killer takes the agent: memory runs out, and the agent is marked as the first to go."""
     box = lab.box(device)
-    for process in _agents(lab, device):
-        with contextlib.suppress(OSError):
-            Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
-    box.cgroup.limit_memory(round(box.cgroup.memory_mb()) + OOM_MARGIN_MB)
-    box.enter(sys.executable, "-c", _HOG)       # ends by being killed, too
-    box.cgroup.limit_memory(_board(lab, device).ram_mb)
+    limit_mb = round(box.cgroup.memory_mb()) + OOM_MARGIN_MB
+    box.cgroup.limit_memory(limit_mb)
+    try:
+        if box.cgroup.memory_limit_mb() != limit_mb:
+            raise ConfigError(f"{device}: this kernel does not limit its memory (no memory controller for control "
+                              "groups), and this machine's own would run out instead; try kill-agent")
+        for process in _agents(lab, device):
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
+        hog = box.enter(sys.executable, "-c", _HOG, str(limit_mb + OOM_MARGIN_MB))     # ends by being killed, too
+    finally:
+        box.cgroup.limit_memory(_board(lab, device).ram_mb)
+    if hog.returncode == 0:
+        raise ConfigError(f"{device}: {limit_mb} MB were its limit, and more could be had; nothing ran out")
 
 
 def _disk_full(lab: Lab, device: str, _shape: Shape) -> None:

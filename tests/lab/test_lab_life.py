@@ -1,12 +1,13 @@
 """Labs come and go, side by side, and leave nothing."""
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.errors import ConfigError
-from harness.lab import faults, lab
+from harness.lab import box, faults, lab
 from harness.lab.network import namespaces
 from harness.transports.ssh import SshTransport
 from tests import lab_kit
@@ -78,6 +79,18 @@ def test_a_mount_point_becomes_no_lab(tmp_path: Path) -> None:
             lab.up(tmp_path, 1, 0, tmp_path, print, unprivileged=True)
     finally:
         subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_what_does_not_end_inside_a_device_is_ended(tmp_path: Path, monkeypatch: Any) -> None:
+    with lab_kit.running(tmp_path / "lab", 1, 0) as (made, _):
+        device = made.box("lab-nano-a")
+        monkeypatch.setattr(box, "ENTER_S", 1.0)
+        with pytest.raises(ConfigError, match=r"lab-nano-a: sleep does not end within 1 s.* restore"):
+            device.enter("sleep", "654")
+        give_up = time.monotonic() + 5.0
+        while device.processes("654"):
+            assert time.monotonic() < give_up
+            time.sleep(0.05)
 
 
 def test_an_unknown_fault_or_device_is_told_with_those_that_are(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """The lab's parts that need no root: what boards show is what the agent's readers read, and a wire's arithmetic."""
 import contextlib
 import errno
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from device_agents.sensors.thermal import Thermal
 from harness import apt
 from harness.errors import ConfigError
 from harness.fleet import load_fleet
-from harness.lab import adbd_build, board, lab, loopback, phone, sshd
+from harness.lab import adbd_build, board, cgroup, faults, lab, loopback, phone, sshd
 from harness.lab.board import SYNTHETIC, Board, boards
 from harness.lab.box import write_tree
 from harness.lab.wire import Shape, Wire
@@ -193,6 +196,31 @@ def lives(pid: int) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     return False
+
+
+def test_memory_runs_out_only_where_a_device_s_is_limited(tmp_path: Path, monkeypatch: Any) -> None:
+    """A kernel without control groups for memory: the fault would take all that this machine has."""
+    monkeypatch.setattr(cgroup, "ROOT", tmp_path / "cgroup")
+    made = lab.Lab(tmp_path, "namespaces", 0, (lab.Member("lab-nano-a", "nano", 0, "10.77.0.10", 22),))
+    with pytest.raises(ConfigError, match=r"lab-nano-a: .*no memory controller.*kill-agent"):
+        faults.inject(made, "lab-nano-a", "out-of-memory")
+
+
+def test_what_eats_memory_stops_by_itself() -> None:
+    """Should the limit not hold after all. ulimit: should it not stop."""
+    argv = ["/bin/sh", "-c", 'ulimit -v 2000000; exec "$@"', "sh", sys.executable, "-c", faults._HOG, "8"]
+    assert subprocess.run(argv, timeout=60.0, check=False).returncode == 0
+
+
+def test_a_missing_controller_costs_no_other(tmp_path: Path, monkeypatch: Any) -> None:
+    """Version 2 refuses a line that names one which it lacks, so each has a line of its own."""
+    monkeypatch.setattr(cgroup, "ROOT", tmp_path)
+    (tmp_path / "cgroup.controllers").write_text("memory\n")
+    asked = tmp_path / "cgroup.subtree_control"
+    os.mkfifo(asked)
+    with os.fdopen(os.open(asked, os.O_RDONLY | os.O_NONBLOCK)) as kernel:
+        cgroup.Cgroup("ef/lab-nano-a").create()
+        assert kernel.read() == "+cpu+memory+pids"
 
 
 def test_phones_that_cannot_be_built_leave_a_lab_without_them(
