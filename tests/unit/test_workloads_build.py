@@ -28,7 +28,8 @@ RECIPE = Recipe("halves", "small", 3)
 
 @pytest.fixture
 def plugins(tmp_path: Path) -> list[str]:
-    texts = {"tasks/halves.py": HALVES, "models/small.py": two_stages(), "methods/best.py": METHOD}
+    pools = {f"models/pool{size}.py": two_stages().replace("(stage, stage))", f"({size}, {size}))") for size in (8, 16)}
+    texts = {"tasks/halves.py": HALVES, "models/small.py": two_stages(), "methods/best.py": METHOD, **pools}
     return [write_plugins(tmp_path / "my_plugins", texts)]
 
 
@@ -102,6 +103,9 @@ def test_a_killed_build_leaves_no_bundle_and_goes_on(tmp_path: Path, plugins: li
     (RECIPE._replace(task="quarters"), [], "halves"),
     (RECIPE._replace(model="operators", task="digits"), [], "exactly one class"),
     (RECIPE, ["bets"], "best"),
+    (RECIPE._replace(model="pool16"), [], r"pool16 cannot take samples of halves \(1x8x8\): .*Choose another model"),
+    (RECIPE._replace(model="pool8", training={"half_epochs": 1}), [],
+     r"pool8 cannot take samples of halves \(1x4x4 at half resolution, which training\.half_epochs asks for\)"),
 ])
 def test_mistakes_leave_nothing_behind(tmp_path: Path, plugins: list[str], recipe: Recipe, methods: list[str],
                                        says: str) -> None:
