@@ -8,7 +8,7 @@ import torch
 from device_agents.seams import UserError
 from tests.network_kit import HALVES, two_stages, write_plugins
 from workloads.build import build_bundle
-from workloads.bundle import open_bundle
+from workloads.bundle import TRAINING, open_bundle
 from workloads.parent import load_parent
 from workloads.recipe import Recipe
 from workloads.seams import Progress
@@ -62,6 +62,13 @@ def test_an_export_that_is_made_anew_trains_nothing(tmp_path: Path, plugins: lis
     assert any("reused the trained weights" in line for line in second.log)
     assert second.folder.bundle == first.folder.bundle
     net = load_parent(tmp_path, second.folder, plugins)
+    facts = second.folder.path / TRAINING
+    kept = facts.read_text()
+    for damaged in ("", "[]", None):
+        facts.unlink() if damaged is None else facts.write_text(damaged)
+        with pytest.raises(UserError, match=r"training\.json is missing or damaged; delete .* and build again"):
+            load_parent(tmp_path, second.folder, plugins)
+    facts.write_text(kept)
     next((tmp_path / "cache" / "weights").iterdir()).write_bytes(b"cut sho")
     with pytest.raises(UserError, match=r"gone or do not fit; delete .* and build again"):
         load_parent(tmp_path, second.folder, plugins)
