@@ -60,7 +60,8 @@ BAD_CONTENT = [
     {"kind": "k" * 5000}, {"kind": ""}, {"kind": "note", "t_ns": 2**64},
     {"kind": "sample", "values": {}, "t_ns": -2**90}, {"kind": "start", "trial": TRIAL.id}, {"kind": "sample"},
     {"kind": "sample", "values": [1]}, {"kind": "sample", "values": {f"m{number}": 1 for number in range(600)}},
-    {"kind": "sample", "values": {}, "emulated": 3}, {"kind": "decision", "index": 3},
+    {"kind": "sample", "values": {}, "emulated": 3},
+    {"kind": "sample", "values": {}, "modelled": "x"}, {"kind": "decision", "index": 3},
     {"kind": "decision", "branch": "full", "index": None}]
 
 
