@@ -1,6 +1,7 @@
 """What a report must not say: made-up readings as measurements, impossible bounds, load nobody asked for, a path."""
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from reports.tables import branches, conditions, costs, overall, relative
 from tests.fakes import sample_bundle, sample_costs, sample_trial
 from tests.report_database import write_database
 
-FEW = {"devices": [("board", 1.0)], "traces": ["ramp"], "repeats": 1, "inferences": 20, "spoil": False}
+FEW: dict[str, Any] = {"devices": [("board", 1.0)], "traces": ["ramp"], "repeats": 1, "inferences": 20, "spoil": False}
 
 
 def records(table: Table) -> list[dict[str, Cell]]:

@@ -1,5 +1,6 @@
 """Older trials of an edited campaign: another version of a method, another runtime. Never pooled, always told apart."""
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,13 +15,13 @@ from reports.variants import told_apart
 from tests.fakes import sample_bundle
 from tests.report_database import write_database
 
-FEW = {"devices": [("board", 1.0)], "traces": ["idle"], "repeats": 1, "inferences": 20, "spoil": False}
-EDITED = {"method_sha256": "e" * 64}
-UPGRADED = {"runtime": "onnxruntime 9.0.0"}
+FEW: dict[str, Any] = {"devices": [("board", 1.0)], "traces": ["idle"], "repeats": 1, "inferences": 20, "spoil": False}
+EDITED: dict[str, Any] = {"method_sha256": "e" * 64}
+UPGRADED: dict[str, Any] = {"runtime": "onnxruntime 9.0.0"}
 OTHER_SEED = sample_bundle()._replace(id="5" * 64, seed=sample_bundle().seed + 1)
 
 
-def twice(folder: Path, **changes: object) -> Path:
+def twice(folder: Path, **changes: Any) -> Path:
     write_database(folder, **FEW)
     return write_database(folder, **FEW, **changes)
 
