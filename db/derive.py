@@ -1,7 +1,8 @@
 """Raw rows -> summary rows. Derived numbers can be deleted and made again, and come out the same.
 
-Called by the driver after each ingest, and by `edgefleet ingest`. The numbers themselves are made by db.estimates and
-db.joules. It looks at the measured window only and never at the trial's state: tables choose what they show.
+Called by the driver after each ingest, and by `edgefleet ingest`, without journals for all trials at once. The numbers
+themselves are made by db.estimates and db.joules. It looks at the measured window only and never at the trial's state:
+tables choose what they show.
 """
 from sqlalchemy import Connection, delete, func, select
 
@@ -16,10 +17,11 @@ _EVENT = ("kind", "phase", "body")
 
 
 def derive_all(store: Store) -> int:
-    """Make every summary again, of each trial that was attempted; how many trials."""
+    """Make every summary again, of each trial of which a journal was loaded; how many trials."""
     attempt = schema.attempt
-    trials = [row.trial for row in store.rows(select(attempt.c.trial).distinct().order_by(attempt.c.trial))]
     with store.transaction() as connection:
+        trials = list(connection.scalars(select(attempt.c.trial).where(attempt.c.journal_sha256.is_not(None))
+                                         .distinct().order_by(attempt.c.trial)))
         connection.execute(delete(schema.summary))
         for trial in trials:
             _derive(connection, trial)

@@ -230,7 +230,7 @@ event = Table(
     "event", metadata,
     Column("trial", ForeignKey("trial.id"), primary_key=True),
     Column("attempt", Integer, primary_key=True),
-    Column("seq", Integer, primary_key=True),              # -1, -2 ...: the controller's own
+    Column("seq", Integer, primary_key=True),              # of the line; -1000000 - n: line n is unreadable
     Column("kind", Text, nullable=False),
     Column("t_ns", Integer),
     Column("phase", Text),

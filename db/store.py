@@ -21,7 +21,7 @@ from device_agents.wire import Branch, BranchBundle, Cost, Trial, provenance_of,
 
 Row = dict[str, Any]
 
-#: The controller's own events have seq -1, -2, ...; unreadable journal lines lie below this (see db.ingest).
+#: Events of unreadable journal lines have a seq below this, by the line's number in the file (see db.ingest).
 BAD_LINES_BELOW = -1_000_000
 
 
@@ -241,18 +241,6 @@ class Store:
                  .where(trial.c.state == "running").order_by(trial.c.block, trial.c.id))
         with self.reading() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
-
-    def add_event(self, trial_id: str, attempt: int, kind: str, body: Mapping[str, Any],
-                  provenance: str = "measured") -> int:
-        """An event of the controller's own; its seq: -1, -2, ... in order."""
-        event = schema.event
-        with self.transaction() as connection:
-            lowest = connection.execute(select(func.min(event.c.seq)).where(
-                event.c.trial == trial_id, event.c.attempt == attempt, event.c.seq > BAD_LINES_BELOW)).scalar()
-            seq = min(lowest if lowest is not None else 0, 0) - 1
-            connection.execute(insert(event).values(trial=trial_id, attempt=attempt, seq=seq, kind=kind,
-                                                    body=dict(body), provenance=provenance))
-        return seq
 
     # --- reading --------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """Summary metrics of a cell's runs -> table cells: the one path from readings to numbers in a table.
 
 Called by reports/tables/ and reports/figures/. A Metric states unit, scale and the fewest samples that a run must have
-behind its value; a cell that cannot be filled gets Missing with the reason, and two provenances are never pooled.
+behind its value; a cell that cannot be filled gets Missing with the reason. Two provenances are never pooled, and what
+has another one than its trial (modelled or synthetic joules, temperatures of a fixture) fills no cell.
 """
 import math
 from collections.abc import Sequence
@@ -14,13 +15,17 @@ from reports.table import Cell, Column, Missing
 
 @dataclass(frozen=True)
 class Metric:
-    """A summary metric as a column. `scale` turns the stored value into the column's unit; `smallest` samples a run."""
+    """A summary metric as a column. `scale` turns the stored value into the column's unit; `smallest` samples a run.
+
+    `played`: the harness makes it so on every device, hence emulated also in a measured trial, as its table says.
+    """
 
     name: str
     column: Column
     scale: float = 1.0
-    bounds: tuple[float, float] = (-math.inf, math.inf)
+    bounds: tuple[float, float] = (0.0, math.inf)           # what the metric can be; no interval reaches beyond
     smallest: int = 1
+    played: bool = False
 
 
 _SHARE = (0.0, 100.0)
@@ -34,24 +39,28 @@ LATENCY = Metric("latency_median_ms", Column("latency_median_ms", "latency media
 LATENCY_P95 = Metric("latency_p95_ms", Column("latency_p95_ms", "latency p95", "ms"), smallest=_P95)
 RESPONSE_P95 = Metric("response_p95_ms", Column("response_p95_ms", "response p95", "ms", detail=2, about=(
     "from due time to end, waiting included")), smallest=_P95)
-MISSES = Metric("miss_pct", Column("miss_pct", "deadline misses", "%", 1, about="of all arrivals"), bounds=_SHARE)
+MISSES = Metric("miss_pct", Column("miss_pct", "deadline misses", "%", 1, about=(
+    "late or unanswered, of the arrivals whose deadline fell within the window")), bounds=_SHARE)
 ENERGY = Metric("energy_mj_per_inference", Column("energy_mj_per_inference", "energy per inference", "mJ", detail=1))
 MEMORY = Metric("peak_rss_mb", Column("peak_rss_mb", "peak memory", "MiB", 0, detail=1))
 SWITCHES = Metric("switches", Column("switches", "switches", "", 0, detail=1))
 DECIDE = Metric("decide_median_us", Column("decide_median_us", "decision median", "µs", 0, detail=1))
 DECIDE_P99 = Metric("decide_p99_us", Column("decide_p99_us", "decision p99", "µs", 0, detail=3), smallest=_P99)
 FEASIBLE = Metric("feasible2_pct", Column("feasible2_pct", "two feasible", "%", 0, detail=3, about=(
-    "arrivals at which at least two branches fitted the deadline by their idle cost")), bounds=_SHARE)
+    "windows of one second in which two branches or more fitted the deadline at every arrival, by their idle cost")),
+                  bounds=_SHARE)
 THROUGHPUT = Metric("throughput_hz", Column("throughput_hz", "throughput", "1/s"))
 ARRIVALS = Metric("arrivals", Column("arrivals", "arrivals", "", 0))
 SERVED = Metric("served", Column("served", "served", "", 0))
 EXPIRED = Metric("expired", Column("expired", "expired", "", 0))
 SAMPLER = Metric("sampler_cpu_pct", Column("sampler_cpu_pct", "sampler cost", "% of a core", 2))
-TEMPERATURE = Metric("temp_max_c", Column("temp_max_c", "hottest", "°C", 1, detail=1))
-LOAD_VALID = Metric("load_valid", Column("load_valid", "load achieved"))
+TEMPERATURE = Metric("temp_max_c", Column("temp_max_c", "hottest", "°C", 1, detail=1),
+                     bounds=(-math.inf, math.inf))
+LOAD_VALID = Metric("load_valid", Column("load_valid", "load achieved"), played=True)
 THROTTLED = Metric("throttled", Column("throttled", "throttled"))
-LOAD_ASKED = Metric("load_asked_cpu_pct", Column("load_asked_cpu_pct", "load asked", "% cpu", 1))
-LOAD_ACHIEVED = Metric("load_achieved_cpu_pct", Column("load_achieved_cpu_pct", "load achieved", "% cpu", 1))
+LOAD_ASKED = Metric("load_asked_cpu_pct", Column("load_asked_cpu_pct", "load asked", "% cpu", 1), played=True)
+LOAD_ACHIEVED = Metric("load_achieved_cpu_pct", Column("load_achieved_cpu_pct", "load achieved", "% cpu", 1),
+                       played=True)
 
 
 def readings(query: Query, trials: Sequence[Row], metric: Metric) -> list[Reading]:
@@ -76,20 +85,31 @@ def readings(query: Query, trials: Sequence[Row], metric: Metric) -> list[Readin
 def cell(query: Query, trials: Sequence[Row], metric: Metric) -> Cell:
     """The metric over the runs of one cell: an Estimate, or Missing with the reason."""
     trials = [trial for trial in trials if trial.state == "done"] or trials
-    found = readings(query, trials, metric)
+    return pooled(readings(query, trials, metric), metric, trials[0].provenance)
+
+
+def pooled(found: Sequence[Reading], metric: Metric, provenance: str) -> Cell:
+    """Readings of trials of one `provenance` as a cell; Missing where they have several, or another one."""
+    foreign = {reading.provenance for reading in found if reading.value is not None} - {provenance}
     try:
         estimate = over_runs(found, metric.bounds)
     except MixedProvenanceError as error:
         return Missing(str(error))
-    return estimate if estimate is not None else Missing(_why(found))
+    if estimate is None:
+        return Missing(_why(found))
+    if foreign and not metric.played:
+        return Missing(f"{' and '.join(foreign)}, so it is no reading of a trial that is {provenance}")
+    return estimate
 
 
 def energy_cells(query: Query, trials: Sequence[Row]) -> tuple[Cell, Cell, str]:
-    """(energy that may be compared, modelled energy, "provenance: source"): modelled joules have their own column."""
-    found = readings(query, trials, ENERGY)
+    """(energy that may be compared, modelled energy, "provenance: source"): modelled joules have their own column, and
+    what a made-up sensor says is named as a source only."""
+    done = [trial for trial in trials if trial.state == "done"] or trials
+    found = readings(query, done, ENERGY)
     sources = sorted({_source(reading) for reading in found if reading.value is not None})
-    filled = cell(query, trials, ENERGY)
     modelled = {reading.provenance for reading in found if reading.value is not None} == {"modelled"}
+    filled = pooled(found, ENERGY, "modelled" if modelled else trials[0].provenance)
     other = Missing("joules are modelled, so they are in a column of their own and in no comparison")
     if len(sources) > 1 and not isinstance(filled, Missing):
         filled = Missing(f"runs with different energy sources ({', '.join(sources)}) are never pooled")

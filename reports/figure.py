@@ -110,6 +110,11 @@ def series_of(names: Iterable[str], style: Style) -> dict[str, tuple[str, str]]:
             for place, name in enumerate(known)}
 
 
+def longest(names: Iterable[str], least: int, most: int = 40) -> int:
+    """Characters that the longest name may take in a legend or on an axis."""
+    return min(most, max([least, *map(len, names)]))
+
+
 def labelled(name: str, most: int = 24) -> str:
     """A name for a title or legend: harmless, and cut in its middle where it is longer than `most` characters."""
     text = clean(name)

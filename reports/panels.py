@@ -2,12 +2,13 @@
 
 A panel holds methods that may be set beside each other: one device, one network, one set of what a campaign states for
 all. A network that a method derived counts as its parent, an engine that a method brings as the campaign's. The name
-tells only what varies, as all of it would fit over no panel.
+tells only what varies, as all of it would fit over no panel; so does the name of a cell in it.
 """
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from device_agents.wire import canonical_json
 from reports.query import Query, Row
+from reports.variants import told_apart
 
 
 def panels(query: Query, seeds_apart: bool = True) -> dict[str, str]:
@@ -22,6 +23,14 @@ def panels(query: Query, seeds_apart: bool = True) -> dict[str, str]:
         told = _told(query, trials, seeds_apart)
         names.update({trial.id: ", ".join([name, *(word(trial) for word in told)]) for trial in trials})
     return names
+
+
+def labels(query: Query, panel: Mapping[str, str]) -> list[str]:
+    """Of each of query.cells its method's label, with what tells it from other cells of that label in its panel."""
+    firsts = [group[0] for group in query.cells]
+    told = told_apart([((panel[first.id], first.trace, first.label, *query.network(first)), query.definition(first))
+                       for first in firsts])
+    return [f"{first.label}, {text}" if text else str(first.label) for first, text in zip(firsts, told)]
 
 
 def _told(query: Query, trials: Sequence[Row], seeds_apart: bool) -> list[Callable[[Row], str]]:

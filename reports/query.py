@@ -17,7 +17,9 @@ from typing import Any
 from db.store import Store
 from device_agents.seams import UserError
 from device_agents.wire import PROVENANCES, canonical_json, costed_as, sha256_of
+from reports.published import addresses, published
 from reports.stats import Reading
+from reports.variants import told_apart
 
 Row = SimpleNamespace
 
@@ -29,6 +31,11 @@ _NOT_THE_CELL = ("id", "campaign", "label", "block", "seed", "repeat", "trace")
 #: Fields in which the methods of one cell may differ; a derived bundle counts as its parent.
 _THE_METHODS_OWN = ("method", "method_sha256", "settings", "learned", "engine", "runtime", "peers", "link", "residency",
                     "bundle")
+
+
+#: In names of metrics, before the source of one that is not the chosen one: energy_j.rapl (db/joules.py).
+_OF_SOURCE = "."
+_KINDS = {"power": "energy", "temp": "temperature", "throttled": "throttling"}
 
 
 @contextmanager
@@ -55,6 +62,9 @@ class Query:
         seeds = {row.id: row.seed for row in self._rows("bundle", ("id", "seed"))}
         self.trials: list[Row] = sorted((Row(**row, training_seed=seeds[row["bundle"]])
                                          for row in store.trials(campaign=self.campaign.name)), key=_order)
+        hosts = self._hosts()
+        for trial in self.trials:
+            trial.reason = trial.reason and published(trial.reason, hosts)
         if not any(trial.state == "done" for trial in self.trials):
             raise UserError(_nothing_done(self.campaign.name, self.trials, self.other_campaigns))
 
@@ -63,6 +73,11 @@ class Query:
         """By name, those that the campaign's trials name; measured devices first."""
         rows = self._rows("device", name={trial.device for trial in self.trials})
         return {row.name: row for row in sorted(rows, key=lambda row: (PROVENANCES.index(row.provenance), row.name))}
+
+    def _hosts(self) -> set[str]:
+        """How the devices are reached, which is nobody else's business; their names in the fleet are."""
+        known = addresses(self.campaign.fleet, *(device.facts for device in self.devices.values()))
+        return known - set(self.devices)
 
     @functools.cached_property
     def bundles(self) -> dict[str, Row]:
@@ -118,6 +133,21 @@ class Query:
                                                        row.provenance)
         return found
 
+    @functools.cached_property
+    def foreign(self) -> dict[str, set[str]]:
+        """Provenances of readings that are not their trial's own, and of what: {"modelled": {"energy"}}.
+
+        What a meter measures during an emulated or simulated trial is that trial's own.
+        """
+        found: dict[str, set[str]] = {}
+        for trial in self.trials:
+            for metric, reading in self._readings[trial.id].items():
+                if reading.value is not None and reading.provenance not in ("measured", trial.provenance) \
+                        and _OF_SOURCE not in metric:
+                    kind = metric.partition("_")[0]
+                    found.setdefault(reading.provenance, set()).add(_KINDS.get(kind, kind))
+        return found
+
     def reading(self, trial: Row, metric: str) -> Reading:
         """The trial's summary metric; without a value, and with the reason, where it has none."""
         if trial.state != "done":
@@ -145,6 +175,17 @@ class Query:
         """The trial's values of `network_keys`."""
         return tuple(getattr(trial, key) for key in self.network_keys)
 
+    @property
+    def row_keys(self) -> tuple[str, ...]:
+        """Attributes of a trial that name the place of a row, before its method."""
+        return ("device", "trace", "provenance", *self.network_keys)
+
+    def variants(self, columns: Sequence[str] = ()) -> dict[str, str]:
+        """Trial id -> what tells its cell from others with its `row_keys`, `columns` and label; "" for most."""
+        cells = [(tuple(getattr(group[0], key) for key in (*self.row_keys, *columns, "label")),
+                  {**self.definition(group[0]), "processor": group[0].processor}) for group in self.cells]
+        return {trial.id: text for group, text in zip(self.cells, told_apart(cells)) for trial in group}
+
     def definition(self, trial: Row) -> dict[str, Any]:
         """What defines the trial's cell: its definition without names, seed, repeat and the trace's content."""
         return {key: value for key, value in trial.definition.items() if key not in _NOT_THE_CELL}
@@ -157,11 +198,10 @@ class Query:
         """The trial's definition without what belongs to its method."""
         return {key: value for key, value in self.definition(trial).items() if key not in _THE_METHODS_OWN}
 
-    def place(self, trial: Row, without: Sequence[str] = ()) -> str:
-        """Hash of all that trials of different methods must share to be set beside each other, less `without`."""
-        shared = {key: value for key, value in self.shared(trial).items() if key not in without}
-        bundle = {} if "bundle" in without else {"bundle": self.parent(trial)}
-        return sha256_of([trial.trace, trial.provenance, trial.processor, {**shared, **bundle}])
+    def place(self, trial: Row) -> str:
+        """Hash of all that trials of different methods must share to be set beside each other."""
+        shared = {**self.shared(trial), "bundle": self.parent(trial)}
+        return sha256_of([trial.trace, trial.provenance, trial.processor, shared])
 
     def inferences(self, trial: Row, columns: Sequence[str] = ()) -> list[Row]:
         """Of the measured window, in order."""

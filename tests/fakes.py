@@ -71,6 +71,7 @@ def sample_trial(**overrides: Any) -> Trial:
         defining = [values[key] for key in ("device", "task", "model", "bundle", "method", "settings", "engine",
                                             "runtime", "residency", "arrival", "deadline", "late", "duration_s",
                                             "warmup_s", "seed", "repeat")]
+        defining += [overrides[key] for key in ("knobs", "method_sha256") if key in overrides]
         values["id"] = sha256_of([*defining, values["trace"].digest()])[:24]
     return Trial(**values)
 

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports import cells
-from reports.figure import Drawing, Style, labelled
-from reports.panels import panels
+from reports.figure import Drawing, Style, labelled, longest
+from reports.panels import labels, panels
 from reports.provenance import ordered, titled
 from reports.query import Query
 from reports.stats import Estimate
@@ -18,17 +18,18 @@ from reports.table import Cell, Missing, Table, names, shown
 PLACE = 20
 
 _LINE_IN, _PANEL_IN = 0.17, 2.4                 # height of a method's line, width of a panel
+_NAME, _CHARACTER_IN = 24, 0.055                # characters of a method's name that have room, width of one more
 _SPREAD = 0.22                                  # of a line, between two marks on it
 
 
 def draw(query: Query) -> Drawing | Missing:
     named = panels(query, seeds_apart=False)
     rows: list[tuple[Cell, ...]] = []
-    for trials in query.cells:
+    for trials, label in zip(query.cells, labels(query, named)):
         value = cells.cell(query, trials, cells.MISSES)
         if isinstance(value, Estimate):
             first = trials[0]
-            rows.append((named[first.id], first.trace, first.label, value, first.device, first.provenance,
+            rows.append((named[first.id], first.trace, label, value, first.device, first.provenance,
                          *query.network(first)))
     if not rows:
         return Missing("no finished trial has a deadline")
@@ -42,7 +43,9 @@ def draw(query: Query) -> Drawing | Missing:
     if "training_seed" in query.network_keys:
         caption += " A mark for each training seed of a network."
     lines, across = (len(_distinct(table, place)) for place in (2, 1))
-    size_in = (1.5 + _PANEL_IN * max(2, across), 0.5 + (0.6 + _LINE_IN * lines) * len(_distinct(table, 0)))
+    beyond = longest(_distinct(table, 2), _NAME) - _NAME
+    size_in = (1.5 + _CHARACTER_IN * beyond + _PANEL_IN * max(2, across),
+               0.5 + (0.6 + _LINE_IN * lines) * len(_distinct(table, 0)))
 
     def paint(figure: Figure, style: Style) -> None:
         _paint(figure, style, table)
@@ -64,7 +67,7 @@ def _paint(figure: Figure, style: Style, table: Table) -> None:
                 values = [row[3] for row in table.rows if row[:3] == (place, trace, method)]
                 _line(panel, style, height, [value for value in values if isinstance(value, Estimate)])
             panel.grid(axis="y", visible=False)
-    axes[0][0].set_yticks(range(len(methods)), [labelled(method) for method in methods])
+    axes[0][0].set_yticks(range(len(methods)), [labelled(method, longest(methods, _NAME)) for method in methods])
     axes[0][0].set_ylim(len(methods) - 0.4, -0.6)
     axes[0][0].set_xlim(0, max(1.0, 1.12 * max(_end(row[3]) for row in table.rows)))
     for panel in axes[-1]:

@@ -5,7 +5,7 @@ accuracy, methods at what their runs got. A method with a network of its own is 
 network that it was derived from.
 """
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from device_agents.wire import canonical_json, costed_as
 from reports import cells
-from reports.figure import Drawing, Style, labelled, series_of
-from reports.panels import panels
+from reports.figure import Drawing, Style, labelled, longest, series_of
+from reports.panels import labels, panels
 from reports.provenance import ordered, titled
 from reports.query import Query, Row
 from reports.stats import Estimate
@@ -30,12 +30,13 @@ _COLUMNS = (
 )
 _BRANCHES, _DEADLINE = "branches, idle", "deadline"
 _PANEL_IN, _LEGEND_LINE_IN = 2.4, 0.17
-_ENTRY_IN = 1.45                                # of the legend, with a name of 20 characters
+_NAME, _ENTRY_IN = 20, 1.45                     # characters of a name in the legend, and the width of its entry
 
 
 def draw(query: Query) -> Drawing | Missing:
     names = panels(query)
-    rows = _branch_rows(query, names) + _method_rows(query, names)
+    methods = labels(query, names)
+    rows = _branch_rows(query, names) + _method_rows(query, names, methods)
     if not any(row[3] == "method" for row in rows):
         return Missing("no cell has both a latency and an accuracy")
     title = titled("Accuracy against latency", {str(row[2]) for row in rows},
@@ -48,7 +49,7 @@ def draw(query: Query) -> Drawing | Missing:
                "and validation accuracy, the line their Pareto front. Dashed: the deadline.")
 
     def paint(figure: Figure, style: Style) -> None:
-        _paint(figure, style, table, drawn, traces, series_of((trial.label for trial in query.trials), style))
+        _paint(figure, style, table, drawn, traces, series_of(methods, style))
 
     width = max(5.2, 0.6 + 3.1 * len(traces))
     return Drawing(title, caption, table, paint, (width, _legend_in(table, width) + 0.7 + _PANEL_IN * len(drawn)))
@@ -56,12 +57,17 @@ def draw(query: Query) -> Drawing | Missing:
 
 def _legend_in(table: Table, width: float) -> float:
     """Height of the legend, in inches."""
-    entries = len({row[4] for row in table.rows if row[3] == "method"}) + 2
-    return _LEGEND_LINE_IN * -(-entries // _across(width)) + 0.1
+    methods = _methods(table)
+    return _LEGEND_LINE_IN * -(-(len(methods) + 2) // _across(methods, width)) + 0.1
 
 
-def _across(width: float) -> int:
-    return int(width / _ENTRY_IN)
+def _methods(table: Table) -> set[str]:
+    return {str(row[4]) for row in table.rows if row[3] == "method"}
+
+
+def _across(methods: Iterable[str], width: float) -> int:
+    """Entries of the legend side by side."""
+    return max(1, int(width * _NAME / (_ENTRY_IN * longest(methods, _NAME))))
 
 
 def _branch_rows(query: Query, names: Mapping[str, str]) -> list[tuple[Cell, ...]]:
@@ -84,14 +90,14 @@ def _branch_rows(query: Query, names: Mapping[str, str]) -> list[tuple[Cell, ...
     return rows
 
 
-def _method_rows(query: Query, names: Mapping[str, str]) -> list[tuple[Cell, ...]]:
+def _method_rows(query: Query, names: Mapping[str, str], methods: Sequence[str]) -> list[tuple[Cell, ...]]:
     """One a cell; what has no latency or accuracy is left to the tables to explain."""
     rows: list[tuple[Cell, ...]] = []
-    for group in query.cells:
+    for group, method in zip(query.cells, methods):
         pair = (cells.cell(query, group, cells.LATENCY), cells.cell(query, group, cells.ACCURACY))
         deadline = next((trial.deadline_ms for trial in group if trial.deadline_ms is not None), None)
         if not any(isinstance(value, Missing) for value in pair):
-            rows.append((names[group[0].id], group[0].trace, group[0].provenance, "method", group[0].label, *pair,
+            rows.append((names[group[0].id], group[0].trace, group[0].provenance, "method", method, *pair,
                          Missing("no deadline") if deadline is None else float(deadline)))
     return rows
 
@@ -123,8 +129,9 @@ def _paint(figure: Figure, style: Style, table: Table, names: Sequence[str], tra
     top = figure.add_subplot(grid[0, :])
     top.set_axis_off()
     known = sorted(handles, key=lambda name: (name not in (_BRANCHES, _DEADLINE), name))
-    top.legend([handles[name] for name in known], [labelled(name, 20) for name in known], loc="upper left",
-               bbox_to_anchor=(0.0, 0.0, 1.0, 1.0), mode="expand", ncols=_across(width), borderaxespad=0)
+    top.legend([handles[name] for name in known], [labelled(name, longest(known, _NAME)) for name in known],
+               loc="upper left", bbox_to_anchor=(0.0, 0.0, 1.0, 1.0), mode="expand", borderaxespad=0,
+               ncols=_across(_methods(table), width))
 
 
 def _branches(panel: Axes, style: Style, rows: Sequence[tuple[Cell, ...]], handles: dict[str, Artist]) -> None:

@@ -58,13 +58,18 @@ def _chosen(query: Query) -> Row:
 
 
 def _load_rows(query: Query, trial: Row, start_ns: int) -> list[tuple[Any, ...]]:
-    """(t_ns, what, value, ...): each report of the load generator holds for the span before it."""
+    """(t_ns, what, value, ...): each report of the load generator holds for the span before it.
+
+    Spans are told in milliseconds: one that seems to begin before the report before it begins there.
+    """
     span_ns = {row.t_ns: int(row.value * 1e9) for row in query.measurements(trial, "span_s") if row.value is not None}
     rows: list[tuple[Any, ...]] = []
     for what in ("asked_cpu_pct", "achieved_cpu_pct", "co_cpu_pct"):
+        last_ns = start_ns
         for row in query.measurements(trial, what):
             if row.value is not None:
-                begin_ns = max(start_ns, row.t_ns - (0 if what == "co_cpu_pct" else span_ns.get(row.t_ns, 0)))
+                begin_ns = max(last_ns, row.t_ns - (0 if what == "co_cpu_pct" else span_ns.get(row.t_ns, 0)))
+                last_ns = max(start_ns, row.t_ns)
                 rows += [(at, what, float(row.value), _NOT_ONE, _NOT_ONE, "") for at in sorted({begin_ns, row.t_ns})
                          if row.t_ns > start_ns]
     return rows

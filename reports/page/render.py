@@ -7,7 +7,7 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import jinja2
@@ -38,15 +38,21 @@ def page(query: Query, tables: Mapping[str, Table], drawings: Mapping[str, Drawi
         states=[(state, states[state]) for state in ("done", "failed", "skipped", "running", "pending")
                 if states[state]],
         facts=_facts(query), banner=_banner(query), legend=LEGEND,
-        present=ordered(trial.provenance for trial in query.trials),
+        present=ordered({trial.provenance for trial in query.trials} | set(query.foreign)),
         tables=[(name, _table_view(table), name in folded) for name, table in tables.items()],
         figures=[_figure_view(name, drawing) for name, drawing in drawings.items()],
-        spec=json.dumps(query.campaign.spec, indent=2, ensure_ascii=False, sort_keys=True),
+        spec=json.dumps(_spec(query.campaign.spec), indent=2, ensure_ascii=False, sort_keys=True),
         style=_inline("style.css"), script=_inline("page.js"))
 
 
 def _inline(name: str) -> Markup:
     return Markup((_HERE / name).read_text(encoding="utf-8"))       # ours, not the database's
+
+
+def _spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The campaign without the folders of whoever ran it: files are named, not located."""
+    return {key: PurePath(value).name if key in ("fleet", "plugins") and value else value
+            for key, value in spec.items()}
 
 
 def _facts(query: Query) -> list[tuple[str, str]]:
@@ -69,14 +75,21 @@ def _banner(query: Query) -> tuple[str, str]:
     """(kind, text): what may be concluded from this report."""
     found = ordered(trial.provenance for trial in query.trials)
     doubtful = [name for name in found if name != "measured"]
+    others = _others(query)
     if not doubtful:
-        return "measured", "Every number of a trial was measured on the device that its row names."
+        return "measured", f"Latencies and answers were measured on the devices that their rows name.{others}"
     counted = {name: len({trial.device for trial in query.trials if trial.provenance == name}) for name in found}
     parts = ", ".join(f"{counted[name]} {name}" for name in found)
     subject = "This report rests on" if len(doubtful) == len(found) else "This report mixes"
     return doubtful[0], (f"{subject} {parts} device{'s' if sum(counted.values()) > 1 else ''}. Numbers that are "
                          f"{' or '.join(doubtful)} show that the harness works; they are no evidence of who wins. "
-                         "No average spans two provenances.")
+                         f"No average spans two provenances.{others}")
+
+
+def _others(query: Query) -> str:
+    """What was read in trials and has another provenance than they have."""
+    parts = [f"{kind} ({name})" for name in ordered(query.foreign) for kind in sorted(query.foreign[name])]
+    return f" Readings of another provenance: {', '.join(parts)}; they are in no comparison." if parts else ""
 
 
 def _table_view(table: Table) -> dict[str, Any]:

@@ -40,5 +40,5 @@ def _latency(query: Query, device: Row, bundle: Row, branch: Row) -> Cell:
     if not found:
         return Missing("not profiled on this device")
     if len(found) > 1:
-        return Missing("profiled with several runtimes: see the table costs")
+        return Missing("profiled with several engines, runtimes or knobs: see the table costs")
     return float(found[0].latency_ms)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from reports import cells
-from reports.provenance import titled
+from reports.provenance import ordered, titled
 from reports.query import Query, Row
 from reports.table import Column, Table, names
 
@@ -19,18 +19,22 @@ _ENDS = (Column("ready", "ready before the start", numeric=False,
                 about="preflight of each run: yes, no, or unknown where a sensor is missing"),
          Column("flags", "flags", numeric=False, about="runs that are kept and flagged"))
 _NOTES = ("Medians over runs. Load is of all cores; the harness plays it, so it is emulated on every device.",
+          "A temperature that is not the device's own, of a made-up sensor file, is left out.",
           "A run is flagged, never dropped, when its load was not achieved or its device throttled.")
 
 
 def make(query: Query) -> Table:
-    place = ("device", "trace", "provenance", *query.network_keys)
-    rows = [(trials[0].device, trials[0].trace, trials[0].provenance, *query.network(trials[0]), trials[0].label,
+    variants = query.variants()
+    rows = [(*(getattr(trials[0], key) for key in query.row_keys), trials[0].label, variants[trials[0].id],
              *(cells.cell(query, trials, metric) for metric in METRICS), _ready(query, trials), _flags(query, trials))
             for trials in query.cells]
-    title = titled("Conditions that the runs met", {trial.provenance for trial in query.trials},
-                   {trial.processor for trial in query.trials})
-    return Table(title, (*names((*place, "method")), *(metric.column for metric in METRICS), *_ENDS), tuple(rows),
-                 _NOTES, tuple(sorted({str(row[2]) for row in rows})), place)
+    played = {reading.provenance for trials in query.cells for metric in METRICS if metric.played
+              for reading in cells.readings(query, trials, metric) if reading.value is not None}
+    shown = ordered({trial.provenance for trial in query.trials} | played)
+    title = titled("Conditions that the runs met", shown, {trial.processor for trial in query.trials})
+    columns = (*names((*query.row_keys, "method", "variant")), *(metric.column for metric in METRICS), *_ENDS)
+    table = Table(title, columns, tuple(rows), _NOTES, shown, query.row_keys)
+    return table if any(variants.values()) else table.without("variant")
 
 
 def _ready(query: Query, trials: Sequence[Row]) -> str:
@@ -40,8 +44,10 @@ def _ready(query: Query, trials: Sequence[Row]) -> str:
 
 
 def _flags(query: Query, trials: Sequence[Row]) -> str:
-    throttled = sum((reading.value or 0.0) > 0.0 for reading in cells.readings(query, trials, cells.THROTTLED))
+    hot = [reading for reading in cells.readings(query, trials, cells.THROTTLED) if (reading.value or 0.0) > 0.0]
+    foreign = ordered({reading.provenance for reading in hot} - {trials[0].provenance})
+    told = f" ({' and '.join(foreign)})" if foreign else ""
     missed = sum(reading.value == 0.0 for reading in cells.readings(query, trials, cells.LOAD_VALID))
-    found = [f"throttled in {throttled} of {len(trials)}" if throttled else "",
+    found = [f"throttled in {len(hot)} of {len(trials)}{told}" if hot else "",
              f"load not achieved in {missed} of {len(trials)}" if missed else ""]
     return ", ".join(filter(None, found)) or "none"

@@ -1,10 +1,13 @@
 """Relative: each method over the reference of the same device and trace, as ratios with intervals.
 
-The reference is the label "fixed-full", else the first label of the method `fixed`. Runs are paired where both sides
-have the same seeds (then they met the same load and arrivals). Modelled joules are never compared.
+The reference is the label "fixed-full", else the first label of the method `fixed`, in the runtime of the method that
+is compared where it ran in that. Where several forms of it remain, nothing is compared. Runs are paired where both
+sides have the same seeds (then they met the same load and arrivals). What has another provenance than its trial, such
+as modelled joules, is never compared.
 """
 from collections.abc import Sequence
 
+from device_agents.wire import costed_as
 from reports import cells
 from reports.provenance import ordered, titled
 from reports.query import Query, Row
@@ -19,19 +22,21 @@ METRICS = (cells.ON_TIME, cells.LATENCY, cells.LATENCY_P95, cells.RESPONSE_P95, 
 
 
 def make(query: Query) -> Table:
-    reference = _reference(query.trials)
-    place = ("device", "trace", "provenance", *query.network_keys)
-    columns = (*names((*place, "method")),
+    reference, variants = _reference(query.trials), query.variants()
+    columns = (*names((*query.row_keys, "method", "variant")),
                *(Column(f"{metric.name}_ratio", metric.column.title, "×", 3) for metric in METRICS),
                Column("pairs", "pairs", "", 0, about="runs of both sides with the same seed"))
-    rows = []
+    beside: dict[str, list[list[Row]]] = {}
     for trials in query.cells:
-        against = _same_place(query, trials, reference)
-        if trials[0].label != reference and against:
-            first = trials[0]
-            pairs = _paired(trials, against)
-            rows.append((first.device, first.trace, first.provenance, *query.network(first), first.label,
-                         *(_cell(query, trials, against, metric) for metric in METRICS), len(pairs)))
+        if trials[0].label == reference:
+            beside.setdefault(query.place(trials[0]), []).append(trials)
+    rows: list[tuple[Cell, ...]] = []
+    for trials in query.cells:
+        first = trials[0]
+        against = _in_its_runtime(first, beside.get(query.place(first), [])) if first.label != reference else []
+        if against:
+            rows.append((*(getattr(first, key) for key in query.row_keys), first.label, variants[first.id],
+                         *_numbers(query, trials, against, variants)))
     notes = ["Below 1 is less than the reference: better for latency, energy and memory, worse for on-time accuracy.",
              "95 % intervals over runs, paired by seed where possible, not adjusted for the number of rows."]
     if not rows:
@@ -40,7 +45,8 @@ def make(query: Query) -> Table:
     shown = ordered(str(row[2]) for row in rows)
     title = titled(f"Methods relative to {reference or 'a fixed branch'}", shown,
                    {trial.processor for trial in query.trials})
-    return Table(title, columns, tuple(rows), tuple(notes), shown, place)
+    table = Table(title, columns, tuple(rows), tuple(notes), shown, query.row_keys)
+    return table if any(variants.values()) else table.without("variant")
 
 
 def _reference(trials: Sequence[Row]) -> str:
@@ -48,11 +54,22 @@ def _reference(trials: Sequence[Row]) -> str:
     return REFERENCE if REFERENCE in labels else "".join(labels[:1])
 
 
-def _same_place(query: Query, trials: Sequence[Row], reference: str) -> list[Row]:
-    """The reference's cell that shares all with this one but what belongs to the method; [] when there is none."""
-    place = query.place(trials[0])
-    return next((group for group in query.cells
-                 if group[0].label == reference and query.place(group[0]) == place), [])
+def _in_its_runtime(trial: Row, references: list[list[Row]]) -> list[list[Row]]:
+    """Cells of the reference that ran in the trial's runtime, or all where none did (a method may bring its own)."""
+    def runtime(one: Row) -> str:
+        return costed_as(one.engine, one.runtime)[1]
+    return [cell for cell in references if runtime(cell[0]) == runtime(trial)] or references
+
+
+def _numbers(query: Query, trials: Sequence[Row], against: Sequence[Sequence[Row]],
+             variants: dict[str, str]) -> tuple[Cell, ...]:
+    """A row's ratios and its number of pairs."""
+    if len(against) > 1:
+        forms = " or ".join(variants[cell[0].id] for cell in against)
+        unclear = Missing(f"the reference ran in several forms ({forms}); a campaign of another name has only the "
+                          "trials that it now asks for")
+        return (*(unclear for _ in METRICS), unclear)
+    return (*(_cell(query, trials, against[0], metric) for metric in METRICS), len(_paired(trials, against[0])))
 
 
 def _paired(trials: Sequence[Row], against: Sequence[Row]) -> list[tuple[Row, Row]]:
@@ -69,9 +86,9 @@ def _cell(query: Query, trials: Sequence[Row], against: Sequence[Row], metric: c
     if not known:
         reasons = [reading.reason for side in sides for reading in side if reading.reason]
         return Missing(reasons[0] if reasons else f"{TOO_SMALL}: no finished pair of runs")
-    found = {reading.provenance for pair in known for reading in pair}
-    if "modelled" in found:
-        return Missing("modelled joules are in no comparison")
+    foreign = {reading.provenance for pair in known for reading in pair} - {trials[0].provenance}
+    if foreign:
+        return Missing(f"{' and '.join(ordered(foreign))} readings are in no comparison")
     if len({(reading.provenance, reading.source) for pair in known for reading in pair}) > 1:
         return Missing("the two sides have different sources")
     values = [(mine.value or 0.0, other.value or 0.0) for mine, other in known]

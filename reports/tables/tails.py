@@ -18,19 +18,21 @@ _NUMBERS = (
 
 
 def make(query: Query) -> Table:
-    place, rows = ("device", "trace", "provenance", *query.network_keys), []
+    rows: list[tuple[Cell, ...]] = []
+    variants = query.variants()
     for trial in query.trials:
         if trial.state == "done":
             values = [row.response_ms for row in query.inferences(trial, ("number", "response_ms"))
                       if row.response_ms is not None]
-            rows.append((trial.device, trial.trace, trial.provenance, *query.network(trial), trial.label,
+            rows.append((*(getattr(trial, key) for key in query.row_keys), trial.label, variants[trial.id],
                          trial.repeat, len(values), *(_quantile(values, q) for q, _ in QUANTILES)))
     title = titled("Response time within each run", {str(row[2]) for row in rows},
                    {trial.processor for trial in query.trials})
     notes = ("From due time to answer, waiting included, of served arrivals; intervals of 95 % from order statistics, "
              "as if arrivals were independent: within a run they are not quite, so compare methods by runs.",)
-    return Table(title, (*names((*place, "method")), *_NUMBERS), tuple(rows), notes,
-                 tuple(sorted({str(row[2]) for row in rows})), place)
+    table = Table(title, (*names((*query.row_keys, "method", "variant")), *_NUMBERS), tuple(rows), notes,
+                  tuple(sorted({str(row[2]) for row in rows})), query.row_keys)
+    return table if any(variants.values()) else table.without("variant")
 
 
 def _quantile(values: list[float], q: float) -> Cell:

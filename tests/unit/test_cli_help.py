@@ -44,3 +44,13 @@ def test_every_verb_answers_help_with_an_example(verb: str, capsys: pytest.Captu
 def test_no_words_at_all_give_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert guarded(build_app(), []) == 2
     assert "Usage: edgefleet" in "".join(capsys.readouterr())
+
+
+def test_the_page_names_every_verb_that_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    found = set()
+    for verb in VERBS:
+        below = [f"{verb} {name}" for name in listed(help_of(capsys, verb))] or [verb]
+        found |= {words for words in below if "--json" in help_of(capsys, *words.split())}
+    page = (Path(__file__).resolve().parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+    sentence = page.partition("with examples;")[2].partition("print one JSON document")[0]
+    assert set(re.findall(r"`([a-z ]+)`", sentence)) == found

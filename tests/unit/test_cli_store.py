@@ -127,6 +127,19 @@ def test_ingest_again_changes_nothing(home: Path, capsys: pytest.CaptureFixture[
     assert rows_of(home) == before
 
 
+def test_ingest_derives_anew_of_trials_whose_journals_are_gone(
+        home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = rows_of(home)["summary"]
+    (home / "journals" / f"{DONE.id}.1.jsonl.gz").unlink()
+    kept = str(home / "journals" / f"{FAILED.id}.1.jsonl.gz")
+    with Store.open(home / "results.sqlite") as store, store.transaction() as connection:
+        connection.exec_driver_sql("UPDATE summary SET value = -1.0")
+    assert as_json(capsys, "ingest", kept)["derived"] == 1
+    assert {row["value"] for row in rows_of(home)["summary"] if row["trial"] == DONE.id} == {-1.0}
+    assert as_json(capsys, "ingest")["derived"] == 2
+    assert rows_of(home)["summary"] == before
+
+
 def test_ingest_loads_what_it_can_and_says_what_it_cannot(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = home / "journals" / f"{DONE.id}.1.jsonl.gz"
     whole = gzip.decompress(path.read_bytes())

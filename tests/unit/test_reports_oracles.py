@@ -10,17 +10,36 @@ from tests.report_database import write_database
 
 
 def test_an_oracle_takes_the_best_recording_of_each_bin() -> None:
-    slow = [Bin("slow", 10, 10, 0, 50.0), Bin("slow", 10, 2, 8, 80.0)]
-    fast = [Bin("fast", 10, 8, 0, 5.0), Bin("fast", 10, 8, 1, 8.0)]
+    slow = [Bin("slow", 10, 10, 10, 0, 50.0), Bin("slow", 10, 2, 10, 8, 80.0)]
+    fast = [Bin("fast", 10, 8, 10, 0, 5.0), Bin("fast", 10, 8, 10, 1, 8.0)]
     found = play([slow, fast], most_right, 1000.0)
     assert (found.on_time_pct, found.miss_pct, found.busy_pct) == (90.0, 5.0, 5.8)
     assert found.branches == {"slow": 1, "fast": 1}
 
 
-def test_the_energy_oracle_gives_away_at_most_a_point() -> None:
-    assert least_busy([Bin("a", 1000, 900, 0, 50.0), Bin("b", 1000, 891, 0, 5.0)]).branch == "b"
-    assert least_busy([Bin("a", 1000, 900, 0, 50.0), Bin("b", 1000, 889, 0, 5.0)]).branch == "a"
-    assert least_busy([Bin("a", 0, 0, 0, 0.0), Bin("b", 0, 0, 0, 0.0)]).branch == "a"
+def test_the_energy_oracle_spends_a_point_of_the_whole_window_where_it_saves_most() -> None:
+    # 20 bins of five arrivals: one answer is a point of the window, and twenty points of its bin.
+    slow = [Bin("slow", 5, 5, 5, 0, 10.0) for _ in range(20)]
+    fast = [Bin("fast", 5, 4, 5, 1, 7.0 if place == 3 else 9.0) for place in range(20)]
+    found, best = (play([slow, fast], choose, 1000.0) for choose in (least_busy, most_right))
+    assert (best.on_time_pct, found.on_time_pct, best.busy_pct, found.busy_pct) == (100.0, 99.0, 20.0, 19.7)
+    assert [one.branch for one in least_busy([slow, fast])].index("fast") == 3
+    assert found.branches == {"slow": 19, "fast": 1}
+
+
+def test_the_energy_oracle_gives_away_no_more_than_a_point() -> None:
+    slow = [Bin("slow", 10, 9, 10, 0, 50.0)] * 10
+    two = [Bin("two", 10, 7, 10, 0, 1.0)] * 10
+    assert {one.branch for one in least_busy([slow, two])} == {"slow"}
+    assert [one.branch for one in least_busy([[Bin("a", 0, 0, 0, 0, 0.0)], [Bin("b", 0, 0, 0, 0, 0.0)]])] == ["a"]
+    free = [Bin("free", 10, 9, 10, 0, 40.0)] * 10
+    assert {one.branch for one in most_right([slow, free])} == {"free"}
+
+
+def test_misses_of_an_oracle_are_of_decided_arrivals_and_missing_without_a_deadline() -> None:
+    run = play([[Bin("a", 10, 8, 4, 1, 5.0)]], most_right, 100.0)
+    assert (run.on_time_pct, run.miss_pct) == (80.0, 25.0)
+    assert play([[Bin("a", 10, 8, 0, 0, 5.0)]], most_right, 100.0).miss_pct is None
 
 
 def test_tables_on_a_campaign_without_preparations(tmp_path: Path) -> None:

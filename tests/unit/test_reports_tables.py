@@ -131,7 +131,7 @@ def test_modelled_joules_have_their_own_column_and_are_compared_with_nothing(tmp
         assert isinstance(row["energy_mj_per_inference"], Missing)
         assert any("no comparison" in note for note in table.notes)
         compared = one(relative.make(query), method="fixed-small")["energy_mj_per_inference_ratio"]
-        assert compared == Missing("modelled joules are in no comparison")
+        assert compared == Missing("modelled readings are in no comparison")
 
 
 def test_runs_with_two_energy_provenances_are_not_pooled(tmp_path: Path) -> None:

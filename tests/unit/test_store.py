@@ -129,13 +129,6 @@ def test_skipping_keeps_the_reason(store):
     assert (row["state"], row["reason"]) == ("skipped", "nothing to offload to")
 
 
-def test_the_controllers_events_count_downwards(store):
-    trial = sample_trial()
-    store.add_trials([trial], {"host": "measured"})
-    assert [store.add_event(trial.id, 1, "link", {"text": text}) for text in "abc"] == [-1, -2, -3]
-    assert [row["seq"] for row in store.read("event", trial=trial.id, kind=["link"])] == [-3, -2, -1]
-
-
 def test_a_trial_of_an_unknown_device_is_refused_in_words(store):
     with pytest.raises(StoreError, match="FOREIGN KEY"):
         store.add_trials([sample_trial(device="ghost")], {"ghost": "measured"})
