@@ -74,8 +74,10 @@ def test_a_scripted_battery_is_what_everybody_sees(home: str) -> None:
     lines = journal_of(home, name)
     samples = [line for line in lines if line["kind"] == "sample" and "battery_pct" in line.get("emulated", ())]
     assert {line["values"]["battery_pct"] for line in samples} == {77.0, 11.0}
+    assert all("charging" in line["emulated"] and line["values"]["charging"] == 0 for line in samples)
     decisions = [line for line in lines if line["kind"] == "decision"]
-    assert decisions[0]["context"]["battery_pct"] == 77.0 and "battery" in decisions[-1]["reason"]
+    assert (decisions[0]["context"]["battery_pct"], decisions[0]["context"]["charging"]) == (77.0, False)
+    assert "battery" in decisions[-1]["reason"]
 
 
 def test_a_device_does_one_trial_at_a_time(home: str) -> None:
