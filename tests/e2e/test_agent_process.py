@@ -185,6 +185,28 @@ def test_a_killed_trial_of_a_warm_parent_is_a_crash(home: str) -> None:
     assert answer("wait", home, again)["state"] == "done"
 
 
+def test_a_warm_parent_that_was_frozen_leaves_the_trial_alone(home: str) -> None:
+    bundle = make_home(home)
+    first = push(home, order_for(bundle, duration_s=0.5))
+    call("run", home, first, "--detach", "--warm-s", "2")
+    with open(f"/proc/{begun(home, first)}/stat") as file:
+        parent = int(file.read().rpartition(")")[2].split()[1])
+    assert answer("wait", home, first)["state"] == "done"
+    os.kill(parent, signal.SIGSTOP)
+    try:
+        again = push(home, order_for(bundle, attempt=2, duration_s=0.1))
+        assert call("run", home, again, "--detach", "--warm-s", "2").returncode == 0
+        assert answer("wait", home, again, "--timeout-s", "20")["state"] == "done"      # the frozen one keeps no lock
+        with open(os.path.join(home, "lock")) as file:
+            owner = file.read()
+    finally:
+        os.kill(parent, signal.SIGCONT)
+    assert eventually(lambda: gone(parent))
+    with open(os.path.join(home, "lock")) as file:
+        assert file.read() == owner
+    assert read(home, again, "stderr.log") == ""
+
+
 def test_a_real_engine_and_an_emulated_device(home: str) -> None:
     pytest.importorskip("onnxruntime")
     bundle = make_home(home)
