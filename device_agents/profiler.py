@@ -3,8 +3,7 @@
 The verb `profile`: an Order with extra["profile"] = {"rounds": n, "warmup": n} names bundle, engine, knobs, slowdown.
 Branches take turns inside each round, so that a drift of the device's speed hits them all alike. Peak memory is that of
 a process of its own that has loaded one branch. Takes the device's lock: no trial runs at the same time. Engine and
-energy source may be the user's, as in a trial. It refuses (UserError) what is no engine, and plug-ins
-that raise.
+energy source may be the user's, as in a trial. It refuses (UserError) what is no engine, and plug-ins that raise.
 """
 import json
 import os
