@@ -125,10 +125,7 @@ def _collect(arguments: Any) -> int:
 
 def _missing(arguments: Any) -> int:
     from device_agents import store, trial_folder
-    try:
-        digests = json.load(sys.stdin)
-    except ValueError as error:
-        raise trial_folder.BadOrder("standard input must be a JSON list of sha256: %s" % error)
+    digests = _json_of_stdin("a JSON list of sha256")
     home = trial_folder.prepare(arguments.home)
     return _print(store.missing(os.path.join(home, "store"), digests, arguments.verify))
 
@@ -153,13 +150,26 @@ def _list(arguments: Any) -> int:
 
 def _probe(arguments: Any) -> int:
     from device_agents import probe
-    return _print(probe.facts(arguments.home, arguments.root))
+    if not arguments.plugins:
+        return _print(probe.facts(arguments.home, arguments.root))
+    from device_agents import trial_folder
+    plugins = _json_of_stdin("a JSON object of plug-ins")
+    with trial_folder.staged_plugins(trial_folder.prepare(arguments.home), plugins) as plugin_dirs:
+        return _print(probe.facts(arguments.home, arguments.root, plugin_dirs))
 
 
 def _profile(arguments: Any) -> int:
     from device_agents import profiler
     text = _read_text(arguments.order)
     return _print(profiler.profile(arguments.home, text))
+
+
+def _json_of_stdin(what: str) -> Any:
+    try:
+        return json.load(sys.stdin)
+    except ValueError as error:
+        from device_agents.trial_folder import BadOrder
+        raise BadOrder("standard input must be %s: %s" % (what, error))
 
 
 def _read_text(path: Optional[str]) -> str:
@@ -192,6 +202,7 @@ def _parser() -> argparse.ArgumentParser:
 
     made = verb("probe", _probe, "facts about this device, as JSON")
     made.add_argument("--root", default="", help="prefix of /proc and /sys")
+    made.add_argument("--plugins", action="store_true", help="name to sha256 of pushed plug-ins, as JSON on stdin")
     verb("profile", _profile, "idle cost of every branch, as JSON").add_argument("--order", help="file; default stdin")
     made = verb("run", _run, "run H/trials/ID.N/trial.json")
     made.add_argument("trial", metavar="ID.N")

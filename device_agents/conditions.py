@@ -2,6 +2,7 @@
 
 The loop asks once an inference, so this is a hot path: sensed values are put in place once a sampler's tick, scripted
 ones (battery_pct, deadline_ms, deadline_x, accuracy_floor, which override what is sensed or ordered) when they change.
+A scripted battery is on no charger: what it drives must not depend on whether the device is plugged in.
 Time in the trace only goes forward. Gives what LoadTrace.at gives; the trace itself never reaches the adapter.
 """
 import bisect
@@ -36,6 +37,11 @@ class Column:
             self._next += 1
             self.next_s = self._steps[self._next][0] if self._next < len(self._steps) else _NEVER_S
         return self._value
+
+
+def scripted_battery(battery_pct: Optional[float]) -> Dict[str, Any]:
+    """Fields of a Context that a battery at this charge overrides; none where it is not scripted now."""
+    return {} if battery_pct is None else {"battery_pct": battery_pct, "charging": False}
 
 
 class Script:
@@ -83,7 +89,7 @@ class Conditions:
 
     def _sense(self, sensed: Dict[str, Any]) -> None:
         self._sensed = sensed
-        values = dict(sensed) if self._battery_pct is None else dict(sensed, battery_pct=self._battery_pct)
+        values = dict(sensed, **scripted_battery(self._battery_pct))
         self._middle = tuple(values.get(name) for name in _SENSED)
 
     def _advance(self, t_s: float) -> None:

@@ -37,7 +37,7 @@ def conclude(journal: Journal, work: Callable[[], Dict[str, Any]]) -> str:
 
 
 def _fail(journal: Journal, error: BaseException) -> str:
-    kind = "not_ready" if _disk_is_full(error, journal) else _kind(error)
+    kind = "not_ready" if _disk_is_full(error, journal) else kind_of(error)
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     message = str(error) or type(error).__name__
     if kind == "agent" and not isinstance(error, JournalBroken):
@@ -57,7 +57,8 @@ def _say(text: str) -> None:
         pass
 
 
-def _kind(error: BaseException) -> str:
+def kind_of(error: BaseException) -> str:
+    """Whose it is: unsupported | not_ready | user | agent. What a user's plug-in raises is the user's."""
     if isinstance(error, Unsupported):
         return "unsupported"
     if isinstance(error, NotReady):

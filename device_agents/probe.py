@@ -1,14 +1,15 @@
 """What this device is and can do: hardware, sensors with their present values, energy sources, engines, trials.
 
 The verb `probe`; trial_process.py takes the sensors' sources for the journal's first line from here. Reads only. An
-engine that is not installed is a reason, not an error. Rates need two readings: a probe takes a tenth of a second.
+engine that is not installed is a reason, not an error; so is one of the user's that cannot be imported. Rates need two
+readings: a probe takes a tenth of a second.
 """
 import os
 import platform
 import socket
 import sys
 import time
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from device_agents import identity, registry, trial_folder
 from device_agents.clock import BootClock
@@ -20,8 +21,8 @@ _BETWEEN_READINGS_S = 0.1
 _REAL = ("/proc/", "link to ", "emulated: ")    # no fixture is behind them: the kernel's, and what we time ourselves
 
 
-def facts(home: str, root: str) -> Dict[str, Any]:
-    """`root` = prefix of /proc and /sys. Everything is JSON; None = not known here."""
+def facts(home: str, root: str, plugin_dirs: Iterable[str] = ()) -> Dict[str, Any]:
+    """`root` = prefix of /proc and /sys; engines of `plugin_dirs` are asked, too. JSON; None = not known here."""
     sensors = open_sensors()
     read_all(sensors, root)
     time.sleep(_BETWEEN_READINGS_S)
@@ -32,7 +33,8 @@ def facts(home: str, root: str) -> Dict[str, Any]:
         executable=sys.executable, mem_total_mb=_mem_total_mb(root), disk_free_mb=_disk_free_mb(home),
         wall_ns=int(time.time() * 1e9), t_ns=BootClock().now_ns(), platform=platform.platform(),
         sensors={metric: {"value": value, "source": source} for metric, (value, source) in sorted(readings.items())},
-        energy=energy_facts(open_energy(root, None)), engines=_engines(), trials=trial_folder.trials(home))
+        energy=energy_facts(open_energy(root, None)), engines=_engines(list(plugin_dirs)),
+        trials=trial_folder.trials(home))
     return found
 
 
@@ -59,11 +61,11 @@ def energy_facts(sources: Dict[str, EnergySource]) -> Dict[str, Dict[str, str]]:
     return {name: {"scope": source.scope, "provenance": source.provenance} for name, source in sources.items()}
 
 
-def _engines() -> Dict[str, Dict[str, Optional[str]]]:
+def _engines(plugin_dirs: List[str]) -> Dict[str, Dict[str, Optional[str]]]:
     found: Dict[str, Dict[str, Optional[str]]] = {}
-    for name in registry.names("device_agents.engines"):
+    for name in registry.names("device_agents.engines", plugin_dirs):
         try:
-            runtime = registry.load("device_agents.engines", name, Engine).runtime()
+            runtime = registry.load("device_agents.engines", name, Engine, plugin_dirs).runtime()
             found[name] = {"runtime": runtime, "reason": None}
         except Unsupported as error:
             found[name] = {"runtime": None, "reason": str(error)}

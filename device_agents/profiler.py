@@ -2,7 +2,8 @@
 
 The verb `profile`: an Order with extra["profile"] = {"rounds": n, "warmup": n} names bundle, engine, knobs, slowdown.
 Branches take turns inside each round, so that a drift of the device's speed hits them all alike. Peak memory is that of
-a process of its own that has loaded one branch. Takes the device's lock: no trial runs at the same time.
+a process of its own that has loaded one branch. Takes the device's lock: no trial runs at the same time. Engine and
+energy source may be the user's, as in a trial. It refuses (UserError) what is no engine, and plug-ins that raise.
 """
 import json
 import os
@@ -10,8 +11,9 @@ from typing import Any, Dict, List, Optional
 
 from device_agents import claim, memory, registry, trial_folder
 from device_agents.clock import BootClock
+from device_agents.ending import kind_of
 from device_agents.sampler import open_energy
-from device_agents.seams import Clock, EnergySource, Engine
+from device_agents.seams import Clock, EnergySource, Engine, UserError
 from device_agents.slowdown import slowed
 from device_agents.trial_folder import BadOrder, read_bundle
 from device_agents.wire import BranchBundle, Cost, Order, order_from_json
@@ -21,7 +23,7 @@ _PEAK_RUNS = 3
 
 
 def profile(home: str, text: str) -> List[Dict[str, Any]]:
-    """`text` = the order as JSON. Returns one Cost a branch, as dicts. Raises BadOrder, Busy, Unsupported."""
+    """`text` = the order as JSON. One Cost a branch, as dicts. Raises BadOrder, Busy, Unsupported, UserError."""
     try:
         order = order_from_json(json.loads(text))
     except (ValueError, KeyError, TypeError) as error:
@@ -29,14 +31,20 @@ def profile(home: str, text: str) -> List[Dict[str, Any]]:
     home = trial_folder.prepare(home)
     store = os.path.join(home, "store")
     trial_folder.check_store(store, order)
-    with claim.device_lock(home, "profile"):
-        return [dict(cost._asdict()) for cost in _measure(store, order, read_bundle(store, order.trial.bundle))]
+    bundle = read_bundle(store, order.trial.bundle)
+    with claim.device_lock(home, "profile"), trial_folder.staged_plugins(home, order.plugins) as plugin_dirs:
+        try:
+            return [dict(cost._asdict()) for cost in _measure(store, order, bundle, plugin_dirs)]
+        except Exception as error:
+            if isinstance(error, UserError) or kind_of(error) != "user":
+                raise
+            raise UserError("%s: %s" % (type(error).__name__, error))
 
 
-def _measure(store: str, order: Order, bundle: BranchBundle) -> List[Cost]:
+def _measure(store: str, order: Order, bundle: BranchBundle, plugin_dirs: List[str]) -> List[Cost]:
     trial, clock = order.trial, BootClock()
     rounds, warmup = _counts(order)
-    engine_class = registry.load("device_agents.engines", trial.engine, Engine)
+    engine_class = registry.load("device_agents.engines", trial.engine, Engine, plugin_dirs)
     engine_class.runtime()
     peaks_mb = {branch.id: _peak_mb(engine_class, bundle, store, order, branch.id) for branch in bundle.branches}
     engine = slowed(engine_class(), trial.engine, trial.slowdown, clock)
@@ -49,7 +57,7 @@ def _measure(store: str, order: Order, bundle: BranchBundle) -> List[Cost]:
             engine.infer(branch.id, number % bundle.count)
             if number >= warmup:
                 latencies_ms[branch.id].append((clock.now_ns() - begun_ns) / 1e6)
-    counter = _joule_counter(order)
+    counter = _joule_counter(order, plugin_dirs)
     return [Cost(name, trial.engine, _quantile(values, 0.5), _quantile(values, 0.95), load_ms[name], peaks_mb[name],
                  _energy_mj(counter, engine, name, bundle, rounds, clock), "profile", order.provenance)
             for name, values in latencies_ms.items()]
@@ -96,9 +104,9 @@ def _peak_mb(engine_class: Any, bundle: BranchBundle, store: str, order: Order, 
     return float(answer) if answer not in (b"", b"None") else None
 
 
-def _joule_counter(order: Order) -> Optional[EnergySource]:
+def _joule_counter(order: Order, plugin_dirs: List[str]) -> Optional[EnergySource]:
     """A measured source with a counter of joules; modelled joules are no property of a branch."""
-    for source in open_energy("", order.power_model).values():
+    for source in open_energy("", order.power_model, plugin_dirs).values():
         if source.provenance == "measured" and _joules(source, 0) is not None:
             return source
     return None

@@ -4,6 +4,7 @@ H/trials/<trial id>.<attempt>/{trial.json,trial.jsonl,lock,stderr.log} · H/stor
 · H/lock and H/token (claim.py). A trial's lock is a flock: the kernel frees it with the process, however it ends, and
 waiting for it is idle. Folders 0700, files 0600. Names from outside are checked before they become paths (BadOrder).
 """
+import contextlib
 import errno
 import fcntl
 import json
@@ -11,7 +12,7 @@ import os
 import re
 import signal
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List
 
 from device_agents.journal import last_event
 from device_agents.wire import LAST_KINDS, BranchBundle, Order, bundle_from_json, order_from_json
@@ -19,6 +20,7 @@ from device_agents.wire import LAST_KINDS, BranchBundle, Order, bundle_from_json
 _NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,79}\.[0-9]{1,6}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _PLUGIN = re.compile(r"(adapters|engines|sensors|energy)/[A-Za-z_][0-9A-Za-z_]{0,79}\Z")
+_PLUGINS_ARE = "must map adapters/name, engines/name, ... to a sha256"
 SERVE_LOCK = "serve.lock"                       # below H; held beside H/lock by a `serve`
 _STOP_PATIENCE_S = 5.0                          # for a trial to write its last line
 
@@ -171,12 +173,39 @@ def read_bundle(store: str, digest: str) -> BranchBundle:
 def stage_plugins(folder: TrialFolder, order: Order) -> List[str]:
     """Give the order's plug-ins their names again, in the trial's folder; returns the plug-in folders for registry."""
     root = os.path.join(folder.path, "plugins")
-    for name, digest in sorted(order.plugins.items()):
+    _stage(root, folder.store, order.plugins)
+    return [root] if order.plugins else []
+
+
+@contextlib.contextmanager
+def staged_plugins(home: str, plugins: Dict[str, str]) -> Iterator[List[str]]:
+    """The same for a verb that runs no trial: there while the block lasts, below H/code, where gc finds what a kill has
+    left. Raises BadOrder for names that are none and for files that were not pushed."""
+    if not are_plugins(plugins):
+        raise BadOrder("plugins %s" % _PLUGINS_ARE)
+    store, code = os.path.join(home, "store"), os.path.join(home, "code")
+    need(store, list(plugins.values()))
+    if not plugins:
+        yield []
+        return
+    import tempfile
+    os.makedirs(code, mode=0o700, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="plugins-", dir=code) as made:
+        root = os.path.join(made, "plugins")    # what ending.py knows a user's file by
+        _stage(root, store, plugins)
+        yield [root]
+
+
+def are_plugins(plugins: Any) -> bool:
+    return isinstance(plugins, dict) and all(_PLUGIN.match(key) and is_sha256(plugins[key]) for key in plugins)
+
+
+def _stage(root: str, store: str, plugins: Dict[str, str]) -> None:
+    for name, digest in sorted(plugins.items()):
         path = os.path.join(root, name + ".py")
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        with open(os.path.join(folder.store, digest), "rb") as source, open(path, "wb") as target:
+        with open(os.path.join(store, digest), "rb") as source, open(path, "wb") as target:
             target.write(source.read())
-    return [root] if order.plugins else []
 
 
 def _check(order: Order, name: str, path: str) -> None:
@@ -191,8 +220,7 @@ def _check(order: Order, name: str, path: str) -> None:
         (trial.late not in ("drop", "serve"), "late must be drop or serve"),
         (not is_sha256(trial.bundle), "bundle must be a sha256"),
         (trial.learned is not None and not is_sha256(trial.learned), "learned must be a sha256"),
-        (not all(_PLUGIN.match(key) and is_sha256(digest) for key, digest in order.plugins.items()),
-         "plugins must map adapters/name, engines/name, ... to a sha256"),
+        (not are_plugins(order.plugins), "plugins %s" % _PLUGINS_ARE),
     ]
     for wrong, text in problems:
         if wrong:

@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, Optional
 from device_agents import identity, memory, probe, registry
 from device_agents.claim import Claim
 from device_agents.clock import BootClock
-from device_agents.conditions import Column
+from device_agents.conditions import Column, scripted_battery
 from device_agents.ending import Stopped, conclude
 from device_agents.journal import Journal
 from device_agents.load import LoadPlayer
@@ -93,7 +93,7 @@ class ScriptedLoad(LoadPlayer):
         """By Context field; called by the sampler's thread alone."""
         if self._window_ns is None:
             return {}
-        return {"battery_pct": self._battery_pct.at((t_ns - self._window_ns) / 1e9)}
+        return scripted_battery(self._battery_pct.at((t_ns - self._window_ns) / 1e9))
 
 
 def _stop_on_signals(journal: Journal) -> None:

@@ -1,8 +1,9 @@
 """The warm parent: a process that has imported the runtime, holds no session, and forks a fresh process a trial.
 
 Started by `run --detach --warm-s S` when none is there; ends S seconds after its last trial did. It listens on
-H/warm.sock to its own user only, takes the claim's two descriptors with the request, and refuses trials of another
-agent, engine or Python; then it leaves, and the trial starts cold, with a new warm parent. It sleeps in between.
+H/warm.sock to its own user only, and refuses trials of another agent, engine or Python; then it leaves, and the trial
+starts cold, with a new warm parent. It sleeps in between. A trial is handed over in two steps: the parent says that it
+would run it, and gets the claim's two descriptors, which nobody can take back, or learns that it was not waited for.
 """
 import array
 import json
@@ -13,7 +14,7 @@ import socket
 import struct
 import sys
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Optional
 
 from device_agents import identity, launch, registry
 from device_agents.claim import Claim
@@ -24,6 +25,7 @@ from device_agents.wire import Order
 _SOCKET = "warm.sock"                           # below H, and relative to it: a socket's path has 108 bytes at most
 _ANSWER_S = 5.0                                 # a warm parent answers within milliseconds or is no good
 _MOST_B = 4096
+_READY, _GO = b"ready", b"go"
 
 
 def hand_over(folder: TrialFolder, order: Order, claim: Claim) -> bool:
@@ -35,10 +37,12 @@ def hand_over(folder: TrialFolder, order: Order, claim: Claim) -> bool:
         try:
             os.chdir(folder.home)
             caller.connect(_SOCKET)
+            caller.sendall(json.dumps(request).encode("ascii"))
+            if caller.recv(16) != _READY:
+                return False
             files = array.array("i", [claim.device, claim.trial])
-            caller.sendmsg([json.dumps(request).encode("ascii")],
-                           [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files.tobytes())])
-            return caller.recv(16) == b"ok"
+            caller.sendmsg([_GO], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files.tobytes())])
+            return True
         except OSError:
             return False
         finally:
@@ -99,44 +103,59 @@ def _answer(home: str, key: Dict[str, Any], listener: socket.socket, children: "
     connection = listener.accept()[0]
     with connection:
         connection.settimeout(_ANSWER_S)
-        request, files = _receive(connection)
+        request = _request(connection)
+        name = str(request.pop("trial", ""))
+        if request != key:
+            return not request                  # an empty one is somebody who looked in and left
         try:
-            name = str(request.pop("trial", ""))
-            if request != key or len(files) != 2:
-                return not request              # an empty one is somebody who looked in and left
             folder = TrialFolder(home, name)
-            children.add(_fork(folder, folder.read_order(), Claim(*files), listener))
-            files = []
-            connection.sendall(b"ok")
+            order = folder.read_order()
+            connection.sendall(_READY)
+            claim = _claim(connection)
+            if claim is not None:
+                children.add(_fork(folder, order, claim, listener))
         except (OSError, BadOrder) as error:
-            print("warm parent: %s" % error, file=sys.stderr)
-        finally:
-            for file in files:
-                os.close(file)
+            print("warm parent: %s: %s" % (name, error), file=sys.stderr)
     return True
 
 
-def _receive(connection: socket.socket) -> Tuple[Dict[str, Any], List[int]]:
-    files = array.array("i")
+def _request(connection: socket.socket) -> Dict[str, Any]:
+    """What the caller asks for; {} when that is nothing, or the caller is somebody else's."""
     try:
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         user = struct.unpack("3i", credentials)[1]
-        data, ancillary, _, _ = connection.recvmsg(_MOST_B, socket.CMSG_SPACE(2 * files.itemsize))
-        for level, kind, content in ancillary:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                files.frombytes(content[:len(content) - len(content) % files.itemsize])
-        request = json.loads(data.decode("ascii")) if user == os.getuid() else {}
+        request = json.loads(connection.recv(_MOST_B).decode("ascii")) if user == os.getuid() else {}
     except (OSError, ValueError):
         request = {}
-    return (request if isinstance(request, dict) else {}), list(files)
+    return request if isinstance(request, dict) else {}
+
+
+def _claim(connection: socket.socket) -> Optional[Claim]:
+    """The claim, which is then ours alone to use; None when the caller has given us up, and starts the trial itself."""
+    select.select([connection], [], [], _ANSWER_S)
+    connection.shutdown(socket.SHUT_RD)         # what the caller has not sent by now it learns to be refused
+    files = array.array("i")
+    _, ancillary, _, _ = connection.recvmsg(len(_GO), socket.CMSG_SPACE(2 * files.itemsize))
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            files.frombytes(content[:len(content) - len(content) % files.itemsize])
+    if len(files) == 2:
+        return Claim(*files)
+    for file in files:
+        os.close(file)
+    return None
 
 
 def _fork(folder: TrialFolder, order: Order, claim: Claim, listener: socket.socket) -> int:
     """The trial in a process of its own session; here the claim's descriptors are closed."""
     sys.stderr.flush()
-    child = os.fork()
+    child = -1
+    try:
+        child = os.fork()
+    finally:
+        if child:                               # ours in any case: a claim that stays here keeps the device
+            claim.release()
     if child:
-        claim.release()
         return child
     try:
         os.setsid()

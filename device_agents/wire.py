@@ -84,7 +84,7 @@ class LoadTrace(NamedTuple):
     offloading) · rate_x (factor on the arrival rate) and the scripted battery_pct · deadline_x (factor on the trial's
     deadline) · deadline_ms · accuracy_floor (0..1), and, of the shaped link to the trial's peers, net_mbps (rate) ·
     net_rtt_ms (delay there and back) · net_loss_pct (of frames).
-    Scripted columns reach the context with provenance `emulated`.
+    Scripted columns reach the context with provenance `emulated`; a scripted battery is not charging.
     """
     name: str
     columns: Tuple[str, ...]

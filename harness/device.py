@@ -29,6 +29,7 @@ from harness.seams import Completed, Transport
 QUICK_S = 60.0                                  # deadline of a verb that only looks
 SERVE_S = 120.0                                 # until a peer has imported the runtime and loaded the branches
 PUSH_FLOOR_B_S = 50_000                         # slowest link that a push is given time for
+AGENT_FOLDERS = ("adapters", "engines", "sensors", "energy")
 PROVISIONED = "runtime/current/bin/python3"     # below the agent's home, where `device provision` was here
 
 _BY_EXIT: dict[int, type[EdgefleetError]] = {3: DeviceUnsupported, 4: DeviceNotReady, 2: AgentFailed}
@@ -103,10 +104,16 @@ class Device:
         self._transport.python = stated
         return self._transport.run(self._argv("list"), QUICK_S)
 
-    def probe(self) -> dict[str, Any]:
-        """Facts: see the agent's verb `probe`. Leaves nothing on the device but the agent."""
+    def probe(self, plugins: Mapping[str, tuple[str, Path]] | None = None) -> dict[str, Any]:
+        """Facts: see the agent's verb `probe`. Leaves nothing on the device but the agent, and what `plugins` (see
+        plugin_files) has of engines: they are asked for their runtimes, too."""
         self.deploy()
-        return cast(dict[str, Any], self._json("probe"))
+        engines = {name: one for name, one in (plugins or {}).items() if name.startswith("engines/")}
+        if not engines:
+            return cast(dict[str, Any], self._json("probe"))
+        self.push(dict(engines.values()))
+        told = canonical_json({name: digest for name, (digest, _) in engines.items()}).encode()
+        return cast(dict[str, Any], self._json("probe", "--plugins", stdin=told))
 
     def push(self, files: Mapping[str, Path]) -> int:
         """Bring the content that the device lacks, by sha256; the bytes that travelled. Verified over there."""
@@ -208,6 +215,17 @@ class Device:
         except ValueError:
             raise DeviceUnreachable(f"{self.spec.name}: {verb} answered no JSON but {text[:60]!r}; does its login "
                                     "shell print something?") from None
+
+
+def plugin_files(plugin_dirs: Sequence[str]) -> dict[str, tuple[str, Path]]:
+    """"adapters/mine" -> (sha256, file) of the user's plug-ins that run on a device."""
+    found: dict[str, tuple[str, Path]] = {}
+    for directory in plugin_dirs:
+        for folder in AGENT_FOLDERS:
+            for path in sorted((Path(directory) / folder).glob("*.py")):
+                if path.name != "__init__.py":
+                    found[f"{folder}/{path.stem}"] = (hashlib.sha256(path.read_bytes()).hexdigest(), path)
+    return found
 
 
 def held_trials(facts: Mapping[str, Any]) -> dict[str, Held]:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from db.store import Store
 from device_agents.wire import Cost, LoadTrace, Trial, canonical_json, costed_as
 from harness.campaign import derive_seed, trial_id, trial_of
+from harness.device import plugin_files
 from harness.driver import run_trials
 from harness.errors import AgentFailed, DeviceUnreachable, DeviceUnsupported
 from harness.fleet import NO_RUNTIME, DeviceSpec
@@ -23,7 +24,7 @@ from harness.leases import lock_devices
 from harness.preparation import Preparation, file_of, learned_in, method_of, write_learned, write_preparation
 from harness.resolve import Resolved, Waiting
 from harness.roll_call import ask_devices, runtime_of
-from harness.runner import PROFILE_ROUNDS, Bench, Runner, deadline_ms, full_latency_ms, period_ms, plugin_files
+from harness.runner import PROFILE_ROUNDS, Bench, Runner, deadline_ms, full_latency_ms, period_ms
 from harness.tuning import Draw, Lesson, Twin, best_of, search
 from workloads.bundle import BundleFolder
 from workloads.seams import DeviceCase, Method, Prepared, Progress, Report

@@ -81,7 +81,7 @@ def resolve(campaign_path: Path, fleet_path: Path | None = None, home: Home | No
     engines = campaign.engines
     known = known_facts(home)
     asked = [one for one in devices if any(_wanted(one, known, engine, ask) for engine in engines)]
-    facts, silent = ask_devices(asked, engines, home if ask == "all" else None)
+    facts, silent = ask_devices(asked, engines, home if ask == "all" else None, campaign.plugin_dirs)
     runtimes = {(one.name, engine): runtime for one in devices for engine in engines
                 if (runtime := runtime_of({**known, **facts}.get(one.name), engine)) is not None}
     prepared, waiting = _preparations(campaign, fleet, cells, bundles, runtimes, home)

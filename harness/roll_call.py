@@ -34,11 +34,11 @@ def known_facts(home: Home | None) -> dict[str, Facts]:
         return {row["name"]: row["facts"] for row in store.devices()}
 
 
-def ask_devices(devices: Sequence[DeviceSpec], engines: Sequence[str],
-                home: Home | None) -> tuple[dict[str, Facts], dict[str, str]]:
+def ask_devices(devices: Sequence[DeviceSpec], engines: Sequence[str], home: Home | None,
+                plugin_dirs: Sequence[str] = ()) -> tuple[dict[str, Facts], dict[str, str]]:
     """Probe all devices at once: answers by device, and the reasons of those that gave none.
 
-    Without a home nothing is left behind on this machine.
+    Engines of `plugin_dirs` are pushed, to be asked. Without a home nothing is left behind on this machine.
     """
     if not devices:
         return {}, {}
@@ -47,7 +47,7 @@ def ask_devices(devices: Sequence[DeviceSpec], engines: Sequence[str],
             devices = [_with_its_runtime(spec) for spec in devices]
             home = Home(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefleet-"))))
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=min(AT_ONCE, len(devices))))
-        answers = list(pool.map(lambda spec: _ask(spec, engines, home), devices))
+        answers = list(pool.map(lambda spec: _ask(spec, engines, home, plugin_dirs), devices))
     facts = {spec.name: answer for spec, answer in zip(devices, answers) if isinstance(answer, dict)}
     return facts, {spec.name: answer for spec, answer in zip(devices, answers) if isinstance(answer, str)}
 
@@ -63,13 +63,13 @@ def _with_its_runtime(spec: DeviceSpec) -> DeviceSpec:
     return spec.model_copy(update={"python": str(python)}) if python.exists() else spec
 
 
-def _ask(spec: DeviceSpec, engines: Sequence[str], home: Home) -> Facts | str:
-    from harness.device import open_device
+def _ask(spec: DeviceSpec, engines: Sequence[str], home: Home, plugin_dirs: Sequence[str]) -> Facts | str:
+    from harness.device import open_device, plugin_files
 
     try:
         device = open_device(spec, home)
         try:
-            facts = device.probe()
+            facts = device.probe(plugin_files(plugin_dirs))
         finally:
             device.close()
         unknown = {engine: {"runtime": None, "reason": f"its agent has no engine {engine}"} for engine in engines}

@@ -5,7 +5,6 @@ this run (facts, costs, what the device still holds); it never sees the database
 device for the trial's id, because the controller may have died while the agent went on.
 """
 import gzip
-import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 
 from device_agents.wire import BranchBundle, Cost, Order, Trial, canonical_json, costed_as, provenance_of
 from harness.config import PreflightSpec
-from harness.device import Device, Held, held_trials, open_device
+from harness.device import Device, Held, held_trials, open_device, plugin_files
 from harness.errors import (
     AgentCrashed,
     AgentFailed,
@@ -38,7 +37,6 @@ from workloads.bundle import BundleFolder, open_bundle
 SETUP_S = 90.0                                  # import the runtime, load the branches, on the slowest board
 PROFILE_ROUNDS, PROFILE_WARMUP = 20, 3
 PROFILE_S = 600.0
-AGENT_FOLDERS = ("adapters", "engines", "sensors", "energy")
 
 CostKey = tuple[str, str, str, str, str]        # device, bundle, engine, runtime, knobs
 
@@ -129,7 +127,9 @@ class Runner:
         fresh = spec.name not in self._sessions
         if fresh:
             device = open_device(spec, self._home)
-            self._sessions[spec.name] = _Session(device, device.probe())
+            with self._peers.pushing(spec.name):
+                facts = device.probe(self._plugins)
+            self._sessions[spec.name] = _Session(device, facts)
         session = self._sessions[spec.name]
         engine = session.facts["engines"].get(trial.engine, {})
         if engine.get("runtime") is None:
@@ -245,14 +245,3 @@ def _failure(state: str, journal_gz: bytes, where: str) -> EdgefleetError:
 
 def _lines(journal_gz: bytes) -> list[bytes]:
     return gzip.decompress(journal_gz).splitlines() if journal_gz else []
-
-
-def plugin_files(plugin_dirs: tuple[str, ...]) -> dict[str, tuple[str, Path]]:
-    """"adapters/mine" -> (sha256, file) of the user's plug-ins that run on a device."""
-    found: dict[str, tuple[str, Path]] = {}
-    for directory in plugin_dirs:
-        for folder in AGENT_FOLDERS:
-            for path in sorted((Path(directory) / folder).glob("*.py")):
-                if path.name != "__init__.py":
-                    found[f"{folder}/{path.stem}"] = (hashlib.sha256(path.read_bytes()).hexdigest(), path)
-    return found

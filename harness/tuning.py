@@ -45,7 +45,7 @@ class Lesson(NamedTuple):
 
 
 class Twin:
-    """A device's simulated twin: open one, score configurations, close it. `plugins` as runner.plugin_files gives them;
+    """A device's simulated twin: open one, score configurations, close it. `plugins` as device.plugin_files gives them;
     `peers` = what the branches cost at each peer."""
 
     def __init__(self, home: Home, device: DeviceSpec, folder: BundleFolder, costs: Mapping[str, Cost],

@@ -70,7 +70,7 @@ class Autoscale(Adapter):
         self._names = ["%s|%d|%s" % action for action in self._actions]
         self._table: Dict[State, Values] = {} if learned is None else _loaded(learned, self._names)
         self._near: Dict[State, Values] = {}    # frozen: what stands in for a state that was never met
-        self._threads = self._actions[0].threads
+        self._threads: Dict[str, int] = {}      # that a branch was loaded with last, where not with the first choice
         self._before: Optional[Tuple[State, int]] = None
         self._most_w = max(self._settings["idle_w"] + self._settings["core_w"] * max(self._settings["threads"]),
                            self._settings["tx_w"], self._settings["rx_w"])
@@ -151,11 +151,11 @@ class Autoscale(Adapter):
                      + settings["idle_w"] * (latency_ms - sending_ms - receiving_ms))
 
     def _decided(self, number: int, reason: str) -> Decision:
-        """A remote action keeps the threads that are loaded: they belong to a load, and nothing need be loaded."""
+        """A remote action keeps the threads that its branch is loaded with: a load here would be of no use to it."""
         action = self._actions[number]
         if action.target == "local":
-            self._threads = action.threads
-        knobs: Dict[str, Any] = {"threads": self._threads}
+            self._threads[action.branch] = action.threads
+        knobs: Dict[str, Any] = {"threads": self._threads.get(action.branch, action.threads)}
         if self._settings["peers"]:
             knobs["target"] = action.target
         return Decision(action.branch, knobs, "%s: %s" % (reason, action.target), ((action.branch, None),))

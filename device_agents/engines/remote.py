@@ -3,8 +3,9 @@
 Knob `target`: "local" (the default) or a peer's name; it may change from one inference to the next and loads nothing.
 All other knobs are the local engine's. A remote inference ships one sample as it lies in the bundle and gets the class
 number back. Without an answer within twice the trial's deadline (50 ms at least; 1 s without a deadline) the sample is
-served here after all: the arrival is late, and the journal says so. Peers, their addresses and what proves them come
-with Order.extra["remote"], what is asked of the link with Trial.link. It refuses (UserError) targets that are no peer.
+served here after all, which is why residency loads a branch here that is asked of a peer: the arrival is late, and the
+journal says so. Peers, their addresses and what proves them come with Order.extra["remote"], what is asked of the link
+with Trial.link. It refuses (UserError) targets that are no peer.
 """
 import os
 from typing import Any, Dict, Optional

@@ -57,12 +57,12 @@ class SimulatedTransport:
     def _list(self, _words: Sequence[str], _stdin: bytes) -> bytes:
         return json.dumps(trial_folder.trials(self.agent_home)).encode()
 
-    def _probe(self, _words: Sequence[str], _stdin: bytes) -> bytes:
+    def _probe(self, _words: Sequence[str], stdin: bytes) -> bytes:
         refusal = {"runtime": None, "reason": 'a simulated device runs no network: set engine = "replay" in [trial]'}
         # Other stated costs are another device: they must change the ids of its trials, as a new runtime would.
         runtime = f"{Replay.runtime()} {sha256_of(self._spec.simulate)[:8]}"
         engines = {name: {"runtime": runtime, "reason": ""} if name == "replay" else refusal
-                   for name in registry.names("device_agents.engines")}
+                   for name in [*registry.names("device_agents.engines"), *_theirs(stdin)]}
         return json.dumps({"machine": "simulated", "engines": engines, "sensors": {}, "energy": {},
                            "trials": trial_folder.trials(self.agent_home)}).encode()
 
@@ -89,6 +89,11 @@ class SimulatedTransport:
 
     def _clean(self, words: Sequence[str], _stdin: bytes) -> bytes:
         return json.dumps(store.clean([TrialFolder(self.agent_home, name) for name in words])).encode()
+
+
+def _theirs(plugins: bytes) -> list[str]:
+    """Names of a user's engines, out of what a probe is told on standard input."""
+    return [name.partition("/")[2] for name in json.loads(plugins or b"{}")]
 
 
 def stated_costs(spec: DeviceSpec, bundle: BranchBundle) -> list[Cost]:

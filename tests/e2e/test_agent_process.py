@@ -74,8 +74,10 @@ def test_a_scripted_battery_is_what_everybody_sees(home: str) -> None:
     lines = journal_of(home, name)
     samples = [line for line in lines if line["kind"] == "sample" and "battery_pct" in line.get("emulated", ())]
     assert {line["values"]["battery_pct"] for line in samples} == {77.0, 11.0}
+    assert all("charging" in line["emulated"] and line["values"]["charging"] == 0 for line in samples)
     decisions = [line for line in lines if line["kind"] == "decision"]
-    assert decisions[0]["context"]["battery_pct"] == 77.0 and "battery" in decisions[-1]["reason"]
+    assert (decisions[0]["context"]["battery_pct"], decisions[0]["context"]["charging"]) == (77.0, False)
+    assert "battery" in decisions[-1]["reason"]
 
 
 def test_a_device_does_one_trial_at_a_time(home: str) -> None:
@@ -181,6 +183,28 @@ def test_a_killed_trial_of_a_warm_parent_is_a_crash(home: str) -> None:
     again = push(home, order_for(bundle, attempt=2, duration_s=0.1))
     assert call("run", home, again, "--detach", "--warm-s", "2").returncode == 0
     assert answer("wait", home, again)["state"] == "done"
+
+
+def test_a_warm_parent_that_was_frozen_leaves_the_trial_alone(home: str) -> None:
+    bundle = make_home(home)
+    first = push(home, order_for(bundle, duration_s=0.5))
+    call("run", home, first, "--detach", "--warm-s", "2")
+    with open(f"/proc/{begun(home, first)}/stat") as file:
+        parent = int(file.read().rpartition(")")[2].split()[1])
+    assert answer("wait", home, first)["state"] == "done"
+    os.kill(parent, signal.SIGSTOP)
+    try:
+        again = push(home, order_for(bundle, attempt=2, duration_s=0.1))
+        assert call("run", home, again, "--detach", "--warm-s", "2").returncode == 0
+        assert answer("wait", home, again, "--timeout-s", "20")["state"] == "done"      # the frozen one keeps no lock
+        with open(os.path.join(home, "lock")) as file:
+            owner = file.read()
+    finally:
+        os.kill(parent, signal.SIGCONT)
+    assert eventually(lambda: gone(parent))
+    with open(os.path.join(home, "lock")) as file:
+        assert file.read() == owner
+    assert read(home, again, "stderr.log") == ""
 
 
 def test_a_real_engine_and_an_emulated_device(home: str) -> None:

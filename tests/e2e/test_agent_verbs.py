@@ -9,6 +9,31 @@ from device_agents.wire import order_to_json
 from tests import agent_kit
 from tests.agent_kit import BRANCHES, answer, call, journal_of, make_home, order_for, push, put, read
 
+MINE = b"""
+from device_agents.seams import Engine
+class Mine(Engine):
+    @classmethod
+    def runtime(cls):
+        return "mine 1"
+    def open(self, bundle, store, settings):
+        pass
+    def load(self, branch, knobs):
+        pass
+    def infer(self, branch, sample):
+        return 0
+"""
+METER = b"""
+import time
+from device_agents.seams import EnergySource
+from device_agents.wire import Measurement
+class Meter(EnergySource):
+    scope = "wall"
+    def available(self, root):
+        return True
+    def read(self, root, t_ns):
+        return [Measurement(t_ns, "energy_j", time.monotonic(), "J", "meter", "measured")]
+"""
+
 
 @pytest.fixture
 def home(tmp_path: Any) -> str:
@@ -26,6 +51,31 @@ def test_profile_gives_a_cost_for_every_branch(home: str) -> None:
     bad = order._replace(extra={"profile": {"rounds": 0}})
     assert call("profile", home, stdin=json.dumps(order_to_json(bad)).encode("ascii")).returncode == 2
     assert call("profile", home, stdin=b"nonsense").returncode == 2
+
+
+def test_a_users_engine_is_asked_and_profiled_and_leaves_nothing(home: str) -> None:
+    bundle = make_home(home)
+    store = os.path.join(home, "store")
+    broken = MINE.replace(b"return 0", b"raise RuntimeError('out of memory')")
+    mine = {"engines/mine": put(store, MINE), "engines/torn": put(store, b"def (\n"),
+            "engines/broken": put(store, broken), "energy/meter": put(store, METER)}
+    engines = answer("probe", home, "--plugins", stdin=json.dumps(mine).encode("ascii"))["engines"]
+    assert engines["mine"] == {"runtime": "mine 1", "reason": None} and engines["replay"]["runtime"] == "replay 1"
+    assert engines["torn"]["runtime"] is None and "SyntaxError" in engines["torn"]["reason"]
+    order = order_for(bundle, engine="mine", plugins=mine)
+    costs = answer("profile", home, stdin=json.dumps(order_to_json(order)).encode("ascii"))
+    assert [cost["engine"] for cost in costs] == ["mine"] * len(BRANCHES)
+    assert all(cost["energy_mj"] > 0 for cost in costs), "the meter is the user's, too"
+    assert os.listdir(os.path.join(home, "code")) == []
+    for plugins, engine, words in (({}, "mine", "no 'mine' in engines/"), (mine, "torn", "SyntaxError"),
+                                   (mine, "broken", "RuntimeError: out of memory"),
+                                   ({"engines/../x": mine["engines/mine"]}, "mine", "plugins must map"),
+                                   ({"engines/mine": "a" * 64}, "mine", "the store lacks 1 file")):
+        bad = order_to_json(order._replace(trial=order.trial._replace(engine=engine), plugins=plugins))
+        done = call("profile", home, stdin=json.dumps(bad).encode("ascii"))
+        assert done.returncode == 2 and words in done.said
+    for said in (b"nonsense", b"[]", json.dumps({"engines/mine": "x"}).encode("ascii")):
+        assert call("probe", home, "--plugins", stdin=said).returncode == 2
 
 
 def test_a_missing_runtime_is_unsupported_and_says_what_to_install(home: str, tmp_path: Any) -> None:

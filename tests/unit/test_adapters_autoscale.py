@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from device_agents.adapters.autoscale import Autoscale
-from device_agents.seams import UserError
-from device_agents.wire import AdapterView, Branch, Context, Cost, Decision, Outcome
+from device_agents.clock import VirtualClock
+from device_agents.journal import Journal
+from device_agents.residency import Residency
+from device_agents.seams import Engine, UserError
+from device_agents.wire import AdapterView, Branch, BranchBundle, Context, Cost, Decision, Outcome
 
 BRANCHES = (Branch("full", "a" * 64, 0.95, 1000, 100, 400), Branch("int8", "b" * 64, 0.94, 1000, 100, 100, "int8"),
             Branch("small", "c" * 64, 0.80, 100, 10, 40))
@@ -152,17 +155,33 @@ def test_branches_of_the_exact_form_and_of_ours() -> None:
     assert {one.branch for one in chosen} == {"int8"}          # small would be cheaper, and is below the floor
 
 
-def test_threads_change_only_for_local_work() -> None:
-    made = Autoscale()
+def test_remote_work_asks_for_each_branch_as_it_is_loaded(tmp_path: Any) -> None:
+    """With everything resident only local work loads; what is asked of a peer would pay for it in its response."""
+    clock, loads = VirtualClock(), []
+
+    class Here(Engine):
+        per_call = ("target",)
+
+        def adjust(self, knobs: dict) -> None:
+            self.target = knobs["target"]
+
+        def load(self, branch: str, knobs: dict) -> None:
+            loads.append((branch, knobs["threads"], self.target))
+
+        def unload(self, branch: str) -> None:
+            pass
+
+    bundle = BranchBundle("i", "t", "m", 0, 10, (1,), "float32", "s", "l", 1, BRANCHES)
+    made, residency = Autoscale(), Residency("all", bundle, Here(), clock, Journal(str(tmp_path / "t.jsonl"), clock))
     first = made.start(view({"threads": [2, 1], "epsilon": 1.0}), None)
-    before = first.knobs["threads"]
-    seen = set()
-    for decision in live(made, first, [GOOD] * 200):
-        if decision.knobs["target"] == "edge":
-            assert decision.knobs["threads"] == before
-        before = decision.knobs["threads"]
-        seen.add((before, decision.knobs["target"]))
-    assert seen == {(1, "local"), (2, "local"), (1, "edge"), (2, "edge")}
+    residency.start(first.branch, first.knobs)
+    asked = live(made, first, [GOOD] * 200)
+    for decision in asked:
+        residency.use(decision.branch, decision.knobs)
+    assert loads[:3] == [(branch.id, 2, "local") for branch in BRANCHES]
+    assert len(loads) > 10 and {target for _, _, target in loads} == {"local"}
+    assert {(one.branch, one.knobs["threads"], one.knobs["target"]) for one in asked} == {
+        (branch, threads, target) for branch in ("full", "int8") for threads in (1, 2) for target in ("local", "edge")}
 
 
 def test_without_peers_no_target_is_named() -> None:

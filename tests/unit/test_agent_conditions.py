@@ -19,9 +19,11 @@ def test_scripted_columns_override(tmp_path) -> None:  # type: ignore[no-untyped
     order = order_for(make_home(str(tmp_path / "h")), trace=TRACE, deadline_ms=8.0, accuracy_floor=0.5)
     conditions = Conditions(order, 1000000000)
 
+    sensed = {"battery_pct": 99.0, "charging": True, "co_cpu_pct": 7.0, "odd": 1}
+
     def at(t_s: float) -> Context:
         now_ns = int((1 + t_s) * 1e9)
-        return conditions.context(now_ns, now_ns - 3000000, {"battery_pct": 99.0, "co_cpu_pct": 7.0, "odd": 1}, 2, 4.5)
+        return conditions.context(now_ns, now_ns - 3000000, sensed, 2, 4.5)
 
     begin = at(0.0)
     assert (begin.battery_pct, begin.deadline_ms, begin.accuracy_floor) == (99.0, 8.0, 0.5)
@@ -30,6 +32,7 @@ def test_scripted_columns_override(tmp_path) -> None:  # type: ignore[no-untyped
     assert (first.battery_pct, first.deadline_ms, first.accuracy_floor) == (80.0, 4.0, 0.5)
     assert (second.battery_pct, second.deadline_ms, second.accuracy_floor) == (99.0, 5.0, 0.9)
     assert (third.battery_pct, third.deadline_ms, third.accuracy_floor) == (10.0, 12.0, 0.5)
+    assert [one.charging for one in (begin, first, second, third)] == [True, False, True, False]
 
 
 def test_feasible_counts_the_branches_that_fit_when_idle(tmp_path) -> None:  # type: ignore[no-untyped-def]

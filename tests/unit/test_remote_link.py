@@ -1,5 +1,6 @@
 """The way to a peer: frames and keys, the shaper's seeded fate, a peer that answers, hangs, dies or is a stranger."""
 import contextlib
+import ctypes
 import os
 import socket
 import struct
@@ -322,6 +323,24 @@ def test_a_device_that_is_gone_is_not_waited_for() -> None:
     channel.close()
     served.thread.join(5.0)
     assert not served.thread.is_alive()
+
+
+def test_a_device_that_vanishes_without_a_word_is_noticed() -> None:
+    """Its kernel answers nothing any more, as without power. One connection is idle, one waits for an answer."""
+    served = Served(alone_s=0.5)
+    links = []
+    for first in (b"", frames.PING):
+        link = tls.connect(tls.for_device(PEER_CERTIFICATE), socket.create_connection(served.address, 5.0))
+        channel = frames.greet(link, KEY, soon_s())
+        drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))         # BPF: accept 0 bytes
+        link.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HL", 1, ctypes.addressof(drop_all)))    # SO_ATTACH_FILTER
+        if first:
+            channel.send(first, b"", soon_s())
+        links.append(link)
+    served.thread.join(15.0)
+    assert not served.thread.is_alive() and not served.is_open()
+    for link in links:
+        link.close()
 
 
 def test_at_most_four_connections_and_one_request_of_each_at_a_time(served: Served) -> None:

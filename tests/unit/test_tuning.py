@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from device_agents.wire import Cost, LoadTrace
+from harness.device import plugin_files
 from harness.errors import AgentFailed
 from harness.fleet import DeviceSpec
 from harness.home import Home
-from harness.runner import plugin_files
 from harness.tuning import Lesson, Twin
 from tests.agent_kit import BRANCHES, IDLE, costs_of, make_home, order_for
 from workloads.bundle import BundleFolder
