@@ -3,9 +3,8 @@
 Called by cli/run.py between building and running. Every row of the campaign that asks for it gets one Preparation for
 each device and bundle, written whole and reused by content, so a killed run goes on where it stopped; trials of a
 training chain are real trials of their own campaign "NAME/learning". Refuses to look at the evaluation: it is handed
-tuning traces, whose seeds are other ones, and validation data.
+tuning traces, whose seeds are other ones, and validation data. A trace that no seed changes is told in the log.
 """
-import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from db.store import Store
-from device_agents.wire import Cost, LoadTrace, Trial, canonical_json, costed_as
+from device_agents.wire import Cost, Trial, canonical_json, costed_as
 from harness.campaign import derive_seed, trial_id, trial_of
 from harness.driver import run_trials
 from harness.errors import AgentFailed, DeviceUnreachable, DeviceUnsupported
@@ -25,6 +24,7 @@ from harness.resolve import Resolved, Waiting
 from harness.roll_call import ask_devices, runtime_of
 from harness.runner import PROFILE_ROUNDS, Bench, Runner, deadline_ms, full_latency_ms, period_ms, plugin_files
 from harness.tuning import Draw, Lesson, Twin, best_of, search
+from harness.tuning_traces import lesson_trace, mean_load_pct, tuning_traces, unseeded
 from workloads.bundle import BundleFolder
 from workloads.seams import DeviceCase, Method, Prepared, Progress, Report
 
@@ -69,7 +69,7 @@ def _opened(resolved: Resolved, home: Home, store: Store, one: Waiting, devices:
     """The row with its device's costs, which are profiled where the store has none."""
     device, parent = resolved.fleet.devices[one.device], resolved.bundles[one.key]
     campaign = resolved.campaign
-    trace = _tuning_traces(resolved, 1.0)[0]
+    trace = tuning_traces(campaign, 1.0)[0]
     prototype = trial_of(campaign, resolved.fleet, one.device, one.label, parent, one.runtime, trace, 0, 0)
     engine = campaign.trial.engine              # a method's own engine, remote for one, changes no cost of the branches
     runtime = resolved.runtimes[one.device, engine]
@@ -115,6 +115,8 @@ def _prepare(resolved: Resolved, home: Home, store: Store, row: _Row, show: Repo
     if row.method.per_device:
         offline = row.method.prepare(_case(resolved, home, row), show)
     settings, log = dict(offline.settings), list(offline.log)
+    if seen := unseeded(campaign):
+        log.append(f"the same for every seed, so the evaluation's own were there to be seen: {', '.join(seen)}")
     profiled = [*row.costs.values(), *(cost for costs in row.peers.values() for cost in costs)]
     budget = {"device_s": _profile_s(profiled), **offline.budget}
     drawn: tuple[dict[str, Any], ...] = ()
@@ -155,10 +157,10 @@ def _untunable(row: _Row, offline: Prepared) -> str:
 
 def _case(resolved: Resolved, home: Home, row: _Row) -> DeviceCase:
     campaign = resolved.campaign
-    loads = [load for trace in _tuning_traces(resolved, campaign.trial.duration_s) for load in _loads(trace)]
+    loaded_pct = mean_load_pct(tuning_traces(campaign, campaign.trial.duration_s), campaign.trial.duration_s)
     full_ms = full_latency_ms(row.parent.bundle, tuple(row.costs.values()))
     return DeviceCase(home.path, row.parent, row.device.name, row.costs,
-                      deadline_ms(row.prototype.deadline, full_ms), statistics.fmean(loads) if loads else 0.0,
+                      deadline_ms(row.prototype.deadline, full_ms), loaded_pct,
                       campaign.method(row.waiting.label).settings, derive_seed(campaign.seed, "prepare"),
                       campaign.plugin_dirs)
 
@@ -170,9 +172,9 @@ def _tune(resolved: Resolved, home: Home, row: _Row, settings: Mapping[str, Any]
     full_ms, count = full_latency_ms(bundle, costs), campaign.tuning.configurations
     period, deadline = period_ms(row.prototype.arrival, full_ms), deadline_ms(row.prototype.deadline, full_ms)
     duration_s = min(MOST_TUNED_ARRIVALS_S, campaign.tuning.arrivals * (period or full_ms or 1.0) / 1e3)
-    traces = _tuning_traces(resolved, duration_s)
+    traces = tuning_traces(campaign, duration_s)
     lesson_s = min(duration_s, campaign.trial.duration_s)       # as long as the real ones, where the budget allows
-    lessons = [Lesson(_lesson_trace(resolved, lesson_s, number), lesson_s,
+    lessons = [Lesson(lesson_trace(campaign, lesson_s, number), lesson_s,
                       derive_seed(campaign.seed, f"tuning/lesson/{number}"))
                for number in range(_chain_length(resolved, row.method))]
     twin, done = Twin(home, row.device, row.parent, row.costs, plugin_files(campaign.plugin_dirs), row.peers), 0
@@ -204,7 +206,7 @@ def _learn(resolved: Resolved, home: Home, store: Store, row: _Row, settings: Ma
         seed = derive_seed(campaign.seed, f"learning/{number}")
         trial = row.prototype._replace(
             campaign=chain, label=f"{row.waiting.label} (training)", learned=learned, seed=seed, repeat=number,
-            block=number, trace=_lesson_trace(resolved, campaign.trial.duration_s, number),
+            block=number, trace=lesson_trace(campaign, campaign.trial.duration_s, number),
             settings={**row.prototype.settings, **settings, "learn": True})
         trial = trial._replace(id=trial_id(trial))
         store.save_bundle(row.parent.bundle)
@@ -232,27 +234,6 @@ def _chain_length(resolved: Resolved, method: Method) -> int:
     tuning = resolved.campaign.tuning
     asked = tuning.training_trials if tuning else None
     return 0 if not method.training_trials else asked or method.training_trials
-
-
-def _tuning_traces(resolved: Resolved, duration_s: float, dimension: str = "tuning") -> list[LoadTrace]:
-    """The campaign's traces from seeds that no trial of the evaluation has."""
-    from workloads.trace_file import load_trace
-
-    campaign = resolved.campaign
-    seed = derive_seed(campaign.seed, f"{dimension}/trace")
-    return [load_trace(name, duration_s, seed, campaign.plugin_dirs) for name in campaign.matrix.trace]
-
-
-def _lesson_trace(resolved: Resolved, duration_s: float, number: int) -> LoadTrace:
-    """Of a chain's n-th trial: the campaign's traces in turn, each time from another seed."""
-    traces = _tuning_traces(resolved, duration_s, f"learning/{number}")
-    return traces[number % len(traces)]
-
-
-def _loads(trace: LoadTrace) -> list[float]:
-    """Co-running load of each row, weighted by nothing: rows of a trace are of about one length."""
-    at = trace.columns.index("cpu_pct") if "cpu_pct" in trace.columns else None
-    return [] if at is None else [float(row[at] or 0.0) for row in trace.rows]
 
 
 def _profile_s(costs: Iterable[Cost]) -> float:
