@@ -8,7 +8,6 @@ tuning traces, whose seeds are other ones, and validation data. A trace that no 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from db.store import Store
@@ -19,7 +18,7 @@ from harness.errors import AgentFailed, DeviceUnreachable, DeviceUnsupported
 from harness.fleet import NO_RUNTIME, DeviceSpec
 from harness.home import Home
 from harness.leases import lock_devices
-from harness.preparation import Preparation, file_of, learned_in, method_of, write_learned, write_preparation
+from harness.preparation import Preparation, learned_in, method_of, write_learned, write_preparation
 from harness.resolve import Resolved, Waiting
 from harness.roll_call import ask_devices, runtime_of
 from harness.runner import PROFILE_ROUNDS, Bench, Runner, deadline_ms, full_latency_ms, period_ms, plugin_files
@@ -55,14 +54,9 @@ def prepare_missing(resolved: Resolved, home: Home, store: Store, report: Callab
         with report(f"prepare {one.label} for {one.device}, {one.key[0]}/{one.key[1]} seed {one.key[2]}") as show:
             row = _opened(resolved, home, store, one, devices)
             done = _prepare(resolved, home, store, row, show)
-        write_preparation(_file(resolved, home, one), done)
+        write_preparation(one.file, done)
         made.append(done)
     return made
-
-
-def _file(resolved: Resolved, home: Home, one: Waiting) -> Path:
-    return file_of(home.path, resolved.campaign, one.label, resolved.fleet, one.device,
-                   resolved.bundles[one.key].bundle.id, one.runtime)
 
 
 def _opened(resolved: Resolved, home: Home, store: Store, one: Waiting, devices: Sequence[str]) -> _Row:
