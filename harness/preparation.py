@@ -11,10 +11,8 @@ import json
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
-import device_agents
 import workloads
 from device_agents import registry
 from device_agents.seams import UserError
@@ -26,6 +24,7 @@ from workloads.bundle import MANIFEST, digest_of, write_file
 from workloads.recipe import load_plugin, plugin_path
 from workloads.seams import Method
 
+WORKLOADS = Path(workloads.__path__[0])
 PreparationKey = tuple[str, str, str]           # label, device, bundle that it starts from
 
 
@@ -87,20 +86,20 @@ def file_of(home: Path, campaign: CampaignSpec, label: str, fleet: FleetSpec, de
 @functools.cache
 def twin_files() -> set[Path]:
     """What decides how settings are scored: the search, and of the agent all that runs on the virtual clock."""
-    agent = Path(device_agents.__path__[0])
-    return {Path(__file__).with_name("tuning.py"),
-            *reached_from([agent / "simulation.py", agent / "engines" / "replay.py"], device_agents)}
+    replay = Path(registry.file_of("device_agents.engines", "replay"))
+    agent = replay.parents[1]
+    return {Path(__file__).with_name("tuning.py"), *reached_from([agent / "simulation.py", replay], agent)}
 
 
-def reached_from(files: Iterable[Path], package: ModuleType = workloads) -> set[Path]:
-    """These files and all of the package that they import, at the top or inside a function, directly or not."""
-    room, found, left = Path(package.__path__[0]), set[Path](), list(files)
+def reached_from(files: Iterable[Path], room: Path = WORKLOADS) -> set[Path]:
+    """These files and all of the room that they import, at the top or inside a function, directly or not."""
+    found, left = set[Path](), list(files)
     while left:
         path = left.pop()
         if path in found:
             continue
         found.add(path)
-        left += [file for parts in _modules_in(path.read_text(encoding="utf-8"), package.__name__)
+        left += [file for parts in _modules_in(path.read_text(encoding="utf-8"), room.name)
                  if (file := room.joinpath(*parts).with_suffix(".py")).is_file()]
     return found
 
