@@ -79,7 +79,7 @@ def _opened(resolved: Resolved, home: Home, store: Store, one: Waiting, devices:
 
 def _costs(resolved: Resolved, home: Home, store: Store, trial: Trial, devices: Sequence[str]) -> tuple[Cost, ...]:
     """Idle costs of the trial's branches on its device, which is profiled where the store has none."""
-    key = trial.device, trial.bundle, trial.engine, trial.runtime, canonical_json(trial.knobs)
+    key = trial.device, trial.bundle, *costed_as(trial.engine, trial.runtime), canonical_json(trial.knobs)
     costs = store.costs(*key)
     if not costs:
         with _runner(resolved, home, devices) as runner:

@@ -10,7 +10,7 @@ import pytest
 
 from db.store import Store
 from device_agents.wire import Branch, BranchBundle
-from harness.driver import record_plan
+from harness.driver import _bench, record_plan
 from harness.home import FOLDERS, Home
 from harness.preparation import Preparation
 from harness.prepare import prepare_missing
@@ -134,6 +134,17 @@ def test_what_was_made_is_found_again_and_made_again_when_it_is_gone(tmp_path: P
     again = kit.prepared()
     assert (again.bundle, again.learned) == (made.bundle, made.learned) and lost.is_file()
     assert not kit.resolved().waiting
+
+
+def test_trials_of_a_derived_bundle_know_what_they_refer_to(tmp_path: Path) -> None:
+    kit = Kit(tmp_path, "shrunk")
+    made = kit.prepared()
+    with Store.open(kit.home.results) as store:
+        resolved = kit.resolved()
+        bench = _bench(resolved, kit.home, store, resolved.plan.trials, {})
+    engine = ("replay", resolved.plan.trials[0].runtime)
+    assert bench.reference == {"sim": engine} and {trial.bundle for trial in resolved.plan.trials} == {made.bundle}
+    assert ("sim", made.parent, *engine, "{}") in bench.costs
 
 
 def test_a_damaged_artifact_is_learned_again(tmp_path: Path) -> None:
