@@ -21,13 +21,23 @@ from harness.leases import lock_devices
 from harness.preparation import Preparation, learned_in, method_of, write_learned, write_preparation
 from harness.resolve import Resolved, Waiting
 from harness.roll_call import ask_devices, runtime_of
-from harness.runner import PROFILE_ROUNDS, Bench, Runner, deadline_ms, full_latency_ms, period_ms, plugin_files
+from harness.runner import (
+    PROFILE_ROUNDS,
+    PROFILE_WARMUP,
+    Bench,
+    Runner,
+    deadline_ms,
+    full_latency_ms,
+    period_ms,
+    plugin_files,
+)
 from harness.tuning import Draw, Lesson, Twin, best_of, search
 from harness.tuning_traces import lesson_trace, mean_load_pct, tuning_traces, unseeded
 from workloads.bundle import BundleFolder
 from workloads.seams import DeviceCase, Method, Prepared, Progress, Report
 
 MOST_TUNED_ARRIVALS_S = 60.0                    # of virtual time, however slow the device
+PEAK_RUNS, LOADS = 3, 2                         # of a branch in a profile: runs for its memory; loads for both
 
 
 class _Row(NamedTuple):
@@ -77,12 +87,13 @@ def _opened(resolved: Resolved, home: Home, store: Store, one: Waiting, devices:
     return _Row(one, device, parent, method, {cost.branch: cost for cost in costs}, peers, prototype)
 
 
-def _costs(resolved: Resolved, home: Home, store: Store, trial: Trial, devices: Sequence[str]) -> tuple[Cost, ...]:
+def _costs(resolved: Resolved, home: Home, store: Store, trial: Trial, devices: Sequence[str],
+           derived: Sequence[BundleFolder] = ()) -> tuple[Cost, ...]:
     """Idle costs of the trial's branches on its device, which is profiled where the store has none."""
     key = trial.device, trial.bundle, *costed_as(trial.engine, trial.runtime), canonical_json(trial.knobs)
     costs = store.costs(*key)
     if not costs:
-        with _runner(resolved, home, devices) as runner:
+        with _runner(resolved, home, devices, derived) as runner:
             costs = runner.profiled(trial)
         store.save_costs(*key, costs)
     return costs
@@ -111,8 +122,8 @@ def _prepare(resolved: Resolved, home: Home, store: Store, row: _Row, show: Repo
     settings, log = dict(offline.settings), list(offline.log)
     if seen := unseeded(campaign):
         log.append(f"the same for every seed, so the evaluation's own were there to be seen: {', '.join(seen)}")
-    profiled = [*row.costs.values(), *(cost for costs in row.peers.values() for cost in costs)]
-    budget = {"device_s": _profile_s(profiled), **offline.budget}
+    device_s = profile_s(_all_costs(resolved, home, store, row, offline))
+    budget = {**offline.budget, "device_s": device_s + offline.budget.get("device_s", 0.0)}
     drawn: tuple[dict[str, Any], ...] = ()
     if campaign.tuning and row.method.space and (why := _untunable(row, offline)):
         log.append(f"not tuned: {why}")
@@ -230,15 +241,34 @@ def _chain_length(resolved: Resolved, method: Method) -> int:
     return 0 if not method.training_trials else asked or method.training_trials
 
 
-def _profile_s(costs: Iterable[Cost]) -> float:
-    """What profiling took on the devices: rounds of every branch, and loading them."""
-    return sum(cost.latency_ms * PROFILE_ROUNDS + (cost.load_ms or 0.0) for cost in costs) / 1e3
+def _all_costs(resolved: Resolved, home: Home, store: Store, row: _Row, offline: Prepared) -> list[Cost]:
+    """All that is profiled for the row: the parent here and at its peers, and what was derived, now, to be billed."""
+    costs = [*row.costs.values(), *(cost for found in row.peers.values() for cost in found)]
+    if offline.bundle:
+        engine, runtime = costed_as(row.prototype.engine, row.prototype.runtime)
+        trial = row.prototype._replace(bundle=offline.bundle.bundle.id, engine=engine, runtime=runtime, peers=(),
+                                       link={})
+        store.save_bundle(offline.bundle.bundle)
+        costs += _costs(resolved, home, store, trial, [row.device.name], [offline.bundle])
+    return costs
+
+
+def profile_s(costs: Iterable[Cost]) -> float:
+    """What profiling took on the devices, estimated from what it found; nothing where costs were stated."""
+    spent_ms = 0.0
+    for cost in costs:
+        if cost.source == "profile":
+            joules = PROFILE_ROUNDS if cost.energy_mj is not None else 0        # rounds of their own
+            spent_ms += (PROFILE_WARMUP + PROFILE_ROUNDS + PEAK_RUNS + joules) * cost.latency_ms
+            spent_ms += LOADS * (cost.load_ms or 0.0)
+    return spent_ms / 1e3
 
 
 @contextmanager
-def _runner(resolved: Resolved, home: Home, devices: Sequence[str]) -> Iterator[Runner]:
+def _runner(resolved: Resolved, home: Home, devices: Sequence[str],
+            derived: Sequence[BundleFolder]) -> Iterator[Runner]:
     with lock_devices(home.leases, devices) as tokens:
-        bundles = {one.bundle.id: str(one.path) for one in resolved.bundles.values()}
+        bundles = {one.bundle.id: str(one.path) for one in (*resolved.bundles.values(), *derived)}
         runner = Runner(Bench(str(home.path), resolved.fleet, bundles, {}, tokens, resolved.campaign.preflight,
                               resolved.campaign.plugin_dirs))
         try:

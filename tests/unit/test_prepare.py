@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from db.store import Store
-from device_agents.wire import Branch, BranchBundle
+from device_agents import profiler
+from device_agents.wire import Branch, BranchBundle, Cost
 from harness.driver import _bench, record_plan
 from harness.home import FOLDERS, Home
 from harness.preparation import Preparation
-from harness.prepare import prepare_missing
+from harness.prepare import LOADS, PEAK_RUNS, prepare_missing, profile_s
 from harness.resolve import Resolved, resolve
 from workloads.bundle import BundleFolder, imported_path, write_bundle, write_policy
 from workloads.seams import Split
@@ -145,6 +146,30 @@ def test_trials_of_a_derived_bundle_know_what_they_refer_to(tmp_path: Path) -> N
     engine = ("replay", resolved.plan.trials[0].runtime)
     assert bench.reference == {"sim": engine} and {trial.bundle for trial in resolved.plan.trials} == {made.bundle}
     assert ("sim", made.parent, *engine, "{}") in bench.costs
+    assert ("sim", made.bundle, *engine, "{}") in bench.costs               # profiled, and billed, with the preparation
+
+
+def test_everybody_is_billed_one_and_the_same_profile() -> None:
+    plain = Cost("full", "e", 10.0, 11.0, 4.0, 50.0, None, "profile")
+    assert PEAK_RUNS == profiler._PEAK_RUNS
+    assert profile_s([plain, plain]) == pytest.approx(2 * (26 * 10.0 + LOADS * 4.0) / 1e3)
+    assert profile_s([plain._replace(energy_mj=3.0, load_ms=None)]) == pytest.approx(46 * 10.0 / 1e3)
+    assert profile_s([plain._replace(source="stated")]) == 0.0
+
+
+def test_a_derived_bundle_is_profiled_and_billed_too(tmp_path: Path) -> None:
+    kit = Kit(tmp_path, "shrunk")
+    made = kit.prepared()
+    assert made.budget == {"search_s": 1.0, "device_s": 2.0}                # its own; the costs are stated here
+    with Store.open(kit.home.results) as store:                             # as if they had been profiled
+        for bundle in (made.parent, made.bundle):
+            row = store.read("cost", bundle=bundle)[0]
+            costs = store.costs("sim", bundle, row["engine"], row["runtime"], "{}")
+            store.save_costs("sim", bundle, row["engine"], row["runtime"], "{}",
+                             [cost._replace(source="profile", latency_ms=100.0, load_ms=0.0) for cost in costs])
+    for file in (kit.home.path / "prepared").iterdir():
+        file.unlink()
+    assert kit.prepared().budget["device_s"] == pytest.approx(2.0 + (2 + 1) * 26 * 0.1)
 
 
 def test_a_damaged_artifact_is_learned_again(tmp_path: Path) -> None:
