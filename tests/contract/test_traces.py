@@ -40,6 +40,11 @@ def test_a_ramp_climbs_to_all_cores_stays_and_falls(seed: int) -> None:
     assert times[top + 1] - times[top] > 8.0 / 6                                # it stays
 
 
+def test_heights_and_lengths_of_a_ramps_steps_come_from_the_seed() -> None:
+    drawn = [tuple(zip(*load_trace("ramp", 8.0, seed).rows, strict=True)) for seed in range(20)]
+    assert len({times for times, _ in drawn}) == len({loads for _, loads in drawn}) == 20
+
+
 def test_battery_falls_from_full_to_empty() -> None:
     trace = load_trace("battery_drain", 10.0, 3)
     levels = [row[2] for row in trace.rows]
