@@ -45,12 +45,13 @@ simulate = { full_ms = 20.0 }
 #: Makes a bundle for each device: the parent's first branch under another name
 SHRUNK = '''"""A derived bundle."""
 from workloads.bundle import write_bundle
-from workloads.seams import Method, Prepared, Split
+from workloads.seams import Method, Prepared, Range, Split
 import numpy as np
 
 
 class Shrunk(Method):
     per_device = True
+    space = {"boldness": Range(0.5, 2.0)}
 
     def policy(self, bundle):
         return {}
@@ -160,6 +161,7 @@ def test_everybody_is_billed_one_and_the_same_profile() -> None:
 def test_a_derived_bundle_is_profiled_and_billed_too(tmp_path: Path) -> None:
     kit = Kit(tmp_path, "shrunk")
     made = kit.prepared()
+    assert not made.tuning and any(line.startswith("not tuned: its choices are made offline") for line in made.log)
     assert made.budget == {"search_s": 1.0, "device_s": 2.0}                # its own; the costs are stated here
     with Store.open(kit.home.results) as store:                             # as if they had been profiled
         for bundle in (made.parent, made.bundle):
