@@ -3,7 +3,6 @@
 Called by db.ingest, a batch at a time. The fast way checks whole columns and lets the driver insert them; whatever it
 stumbles over (a missing field, a wrong type, a number taken twice) sends the batch the slow way, line by line.
 """
-import math
 import sqlite3
 from collections.abc import Sequence
 from operator import itemgetter
@@ -18,6 +17,7 @@ from db.rows import driver_of, insert_sql
 
 _INT, _FLAG, _FLOAT, _TEXT = {int, type(None)}, {bool, type(None)}, {float, int, type(None)}, {str, type(None)}
 _STATUSES = ("ok", "expired", "unserved")
+_LARGEST = 1e15                                 # of ms and µs: more is no time, and would overflow what is made of it
 
 #: Columns of the table between `trial` and `provenance`, as (field of the line, allowed types).
 FIELDS: tuple[tuple[str, set[Any]], ...] = (
@@ -78,11 +78,18 @@ def _sound(rows: list[Values]) -> bool:
     for (_, allowed), column in zip(FIELDS, zip(*rows)):
         if not set(map(type, column)) <= allowed:
             return False
-        if allowed is _FLOAT and not math.isfinite(sum(filter(None, column))):
+        if allowed is _FLOAT and not _bounded(column):
             return False
         if str in allowed and any(text is not None and clean(text) != text for text in set(column)):
             return False
     return {row[_STATUS] for row in rows} <= set(_STATUSES)
+
+
+def _bounded(column: Sequence[Any]) -> bool:
+    try:
+        return bool(sum(map(abs, filter(None, column))) <= _LARGEST)    # false also for what is no number
+    except OverflowError:                           # a giant integer beside a float
+        return False
 
 
 def _values(line: Line) -> Values:
@@ -94,15 +101,15 @@ def _values(line: Line) -> Values:
             value = None
         if isinstance(value, str):
             value = clean(value)
-        if type(value) not in allowed or not _storable(value):
-            raise Refused(f"{name} is missing or of the wrong type")
+        if type(value) not in allowed or not _storable(value, allowed):
+            raise Refused(f"{name} is missing, out of range or of the wrong type")
         values.append(value)
     if values[_STATUS] not in _STATUSES:
         raise Refused(f"status is none of {', '.join(_STATUSES)}")
     return tuple(values)
 
 
-def _storable(value: Any) -> bool:
-    if type(value) is float:
-        return math.isfinite(value)
+def _storable(value: Any, allowed: set[Any]) -> bool:
+    if allowed is _FLOAT:
+        return value is None or abs(value) <= _LARGEST
     return type(value) is not int or -2**63 <= value < 2**63

@@ -260,7 +260,7 @@ _head = itemgetter("seq", "t_ns", "kind", "phase")
 
 
 def _show(line: Line) -> str:
-    return excerpt(json.dumps(line).encode())
+    return excerpt(json.dumps(cleaned(line)).encode())
 
 
 def _text(value: Any) -> str | None:

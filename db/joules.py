@@ -1,9 +1,13 @@
 """Energy of one trial's window out of counters or power readings, one source at a time. Pure functions.
 
 Called by db.derive. Sources are never added up. A source whose readings do not cover the window gives a reason, not a
-number. Modelled joules are marked by their provenance and chosen only where nothing measures.
+number: a counter covers what lies between its first and its last reading, power only what lies between neighbours, for
+nobody knows what was drawn while a meter was silent or a charger was plugged in. Modelled joules are marked by their
+provenance and chosen only where nothing measures.
 """
 import math
+import statistics
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -11,8 +15,10 @@ from typing import NamedTuple
 from db.estimates import Value, Window
 
 SMALLEST_COVER = 0.8                            # of the window, by readings with a value
+LONGEST_STEP = 3.0                              # of the median period: neighbours further apart than that are none
 _NEAREST_TO_THE_WALL = ("wall", "board", "battery", "rail", "soc", "modelled")
 Points = Sequence[tuple[int, float]]            # (t_ns, value)
+Steps = Sequence[tuple[tuple[int, float], tuple[int, float]]]   # neighbouring points
 _METRICS = (("energy_mj_per_inference", "mJ"), ("energy_j", "J"), ("power_mean_w", "W"))
 
 
@@ -63,6 +69,8 @@ def _energy(window: Window, source: str, scope: str) -> Energy:
     counter, power = (
         [(row.t_ns, row.value) for row in window.measurements.get(metric, ())
          if row.source == source and row.value is not None] for metric in ("energy_j", "power_w"))
+    silent_ns = [row.t_ns for row in window.measurements.get("power_w", ())
+                 if row.source == source and row.value is None]
     rows = counter if len(counter) >= 2 else power
     provenance = next(row.provenance for metric in ("energy_j", "power_w")
                       for row in window.measurements.get(metric, ()) if row.source == source)
@@ -70,15 +78,21 @@ def _energy(window: Window, source: str, scope: str) -> Energy:
         most = max(len(counter), len(power))
         reason = f"too few readings in the window: {most}, two are needed"
         return Energy(source, scope, provenance, None, 0.0, 0, most, reason)
-    begin_ns, end_ns = rows[0][0], rows[-1][0]
-    served = sum(row.status == "ok" and row.t_ns is not None and begin_ns <= row.t_ns <= end_ns
-                 for row in window.inferences)
-    joules, problem = _counted(rows) if rows is counter else (_integrated(rows), None)
-    cover = _cover(window, begin_ns, end_ns)
+    if rows is counter:
+        spans = [(rows[0][0], rows[-1][0])]
+        joules, problem = _counted(rows)
+    else:
+        steps = _steps(rows, silent_ns)
+        spans = _joined(steps)
+        joules, problem = _integrated(steps), None
+    served = sum(any(begin_ns <= row.t_ns <= end_ns for begin_ns, end_ns in spans)
+                 for row in window.inferences if row.status == "ok" and row.t_ns is not None)
+    cover = sum(_cover(window, begin_ns, end_ns) for begin_ns, end_ns in spans)
     if cover < SMALLEST_COVER:
         joules = None
         problem = f"readings cover {100 * cover:.0f} % of the window, {100 * SMALLEST_COVER:.0f} % are needed"
-    return Energy(source, scope, provenance, joules, (end_ns - begin_ns) / 1e9, served, len(rows), problem)
+    span_s = sum(end_ns - begin_ns for begin_ns, end_ns in spans) / 1e9
+    return Energy(source, scope, provenance, joules, span_s, served, len(rows), problem)
 
 
 def _counted(rows: Points) -> tuple[float | None, str | None]:
@@ -87,10 +101,27 @@ def _counted(rows: Points) -> tuple[float | None, str | None]:
     return rows[-1][1] - rows[0][1], None
 
 
-def _integrated(rows: Points) -> float:
+def _steps(rows: Points, silent_ns: Sequence[int]) -> Steps:
+    """Neighbours between which the meter never fell silent, whether it said so or said nothing."""
+    longest_ns = LONGEST_STEP * statistics.median(after - before for (before, _), (after, _) in pairwise(rows))
+    return [(one, other) for one, other in pairwise(rows)
+            if other[0] - one[0] <= longest_ns and bisect(silent_ns, one[0]) == bisect(silent_ns, other[0])]
+
+
+def _joined(steps: Steps) -> list[tuple[int, int]]:
+    """The stretches of time that they fill, (begin_ns, end_ns)."""
+    spans: list[tuple[int, int]] = []
+    for (begin_ns, _), (end_ns, _) in steps:
+        if spans and spans[-1][1] == begin_ns:
+            begin_ns = spans.pop()[0]
+        spans.append((begin_ns, end_ns))
+    return spans
+
+
+def _integrated(steps: Steps) -> float:
     """Trapezoids."""
     return math.fsum((power + next_power) / 2 * (next_ns - t_ns) / 1e9
-                     for (t_ns, power), (next_ns, next_power) in pairwise(rows))
+                     for (t_ns, power), (next_ns, next_power) in steps)
 
 
 def _cover(window: Window, begin_ns: int, end_ns: int) -> float:

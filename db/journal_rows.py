@@ -71,15 +71,23 @@ class Context:
 
 def sample_rows(line: Line, context: Context) -> list[Values]:
     """Rows of table measurement: one a sampled value, and one for what the tick cost."""
-    values, scripted = line.get("values"), line.get("emulated", ())
-    if not isinstance(values, dict) or len(values) > _MOST_METRICS or not isinstance(scripted, list | tuple):
+    values, marked = line.get("values"), [(word, line[word]) for word in PROVENANCES if word in line]
+    if not isinstance(values, dict) or len(values) > _MOST_METRICS or not all(
+            isinstance(names, list | tuple) for _, names in marked):
         raise Refused("a sample without values")
-    origins = [context.origin(name) for name in values]
-    for name in values.keys() & {name for name in scripted if isinstance(name, str)}:
-        place = list(values).index(name)
-        origins[place] = origins[place]._replace(source="trace", provenance=_scripted(context))
+    origins = {name: context.origin(name) for name in values}
+    for word, names in marked:
+        for name in values.keys() & {name for name in names if isinstance(name, str)}:
+            origins[name] = _marked(origins[name], word, "." not in name, context)
     cost = Origin("sampler_cost_us", "sampler", "us", context.sensed())
-    return _measurements(line, context, [*origins, cost], [*values.values(), line.get("cost_us")])
+    return _measurements(line, context, [*origins.values(), cost], [*values.values(), line.get("cost_us")])
+
+
+def _marked(origin: Origin, word: str, sensed: bool, context: Context) -> Origin:
+    """Of a value whose provenance is not its source's own: what the trace scripts, or a part that is computed."""
+    if sensed and word == "emulated":
+        return origin._replace(source="trace", provenance=_scripted(context))
+    return origin._replace(provenance=context.sensed(word))
 
 
 def loadgen_rows(line: Line, context: Context) -> list[Values]:

@@ -25,8 +25,7 @@ def conclude(journal: Journal, work: Callable[[], Dict[str, Any]]) -> str:
     try:
         fields = work()
         journal.flush()
-        if journal.failure is not None:
-            raise JournalBroken("cannot write %s: %s" % (journal.path, journal.failure.strerror))
+        journal.check()
     except BaseException as error:              # whatever it is, it is a row
         return _fail(journal, error)
     try:

@@ -3,12 +3,13 @@
 Written by the loop, the sampler's thread and the load player; the format is in wire.py. The last line is `done` or
 `failed`; a file that ends otherwise belongs to an agent that crashed. An inference line is formatted by hand, because
 it is the only work of ours that every inference pays for. A write that fails (disk full) is kept as `failure` and
-raised in the next caller; a reserve of disk blocks, freed then, leaves room for the last line. It refuses to overwrite.
+raised in the next caller, as is what ended a thread (`watch`); a reserve of disk blocks, freed then, leaves room for
+the last line. It refuses to overwrite.
 """
 import json
 import os
 import threading
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from device_agents.seams import Clock
 
@@ -36,6 +37,7 @@ class Journal:
         self.path = path
         self.phase = "setup"
         self.failure: Optional[OSError] = None
+        self._fault: Optional[Exception] = None         # what ended a thread
         self._clock = clock
         self._lines: List[str] = []
         self._seq = 0
@@ -54,7 +56,7 @@ class Journal:
             self._lines.append('{"seq":%d,"kind":"%s","t_ns":%d,"phase":"%s"%s\n' % (
                 self._seq, kind, t_ns, self.phase, "," + body[1:] if fields else "}"))
             self._seq += 1
-        self._check()
+        self.check()
 
     def inference(self, t_ns: int, index: int, due_ns: int, branch_json: str, sample: int, label: Any,
                   correct: Optional[bool], queue_ms: float, decide_us: Optional[float], switch_ms: float,
@@ -69,7 +71,7 @@ class Journal:
                 self._seq, t_ns, self.phase, index, due_ns, branch_json, sample, label_json, _JSON[correct], queue_ms,
                 decide_json, switch_ms, latency_ms, response_ms, _JSON[met], queue_len, deadline_json, feasible))
             self._seq += 1
-        self._check()
+        self.check()
 
     def enter(self, phase: str) -> None:
         """Begin a phase: setup | warmup | window | cool. Writes out what is buffered."""
@@ -89,6 +91,24 @@ class Journal:
                 except OSError as error:
                     self.failure = error
 
+    def watch(self, work: Callable[[], None]) -> None:
+        """A thread's whole work. What ends it is raised by the next line of any other, and so ends the trial."""
+        try:
+            work()
+        except JournalBroken:                   # which the next line raises anyway
+            pass
+        except Exception as error:
+            self._fault = self._fault or error
+
+    def check(self) -> None:
+        """Raises JournalBroken when lines were lost, or what ended a thread."""
+        if self.failure is not None:
+            raise JournalBroken("cannot write %s: %s" % (self.path, self.failure.strerror))
+        if self._fault is not None:
+            raise self._fault
+        if len(self._lines) > _MOST_LINES:
+            self.flush()
+
     def busy(self) -> bool:
         """Is somebody inside? A signal handler that raises then would tear a line."""
         return self._order.locked() or self._writing.locked()
@@ -99,6 +119,7 @@ class Journal:
         Raises OSError when even that does not go.
         """
         self.flush()
+        self._fault = None                      # the last line says it
         if self.failure is not None:
             self._recover()
         self.write(kind, **fields)
@@ -130,12 +151,6 @@ class Journal:
         while view:
             view = view[os.write(self._file, view):]
         self._size_b += len(data)
-
-    def _check(self) -> None:
-        if self.failure is not None:
-            raise JournalBroken("cannot write %s: %s" % (self.path, self.failure.strerror))
-        if len(self._lines) > _MOST_LINES:
-            self.flush()
 
 
 def last_event(path: str) -> Dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 from device_agents import frames, tls
 from device_agents.frames import Channel, Refused
+from device_agents.journal import JournalBroken
 from device_agents.seams import Sensor
 from device_agents.shaper import DOWN, UP, Shaper
 
@@ -84,13 +85,16 @@ class Peer:
         self._probe: Optional[Channel] = None
         self._known = Known()
         self._said = ""
+        self._fault: Optional[Exception] = None         # what ended the thread
         self._stopping = threading.Event()
         self._look()
         self._thread = threading.Thread(target=self._run, name="peer " + place.name, daemon=True)
         self._thread.start()
 
     def ask(self, branch: str, data: bytes) -> Answer:
-        """One inference over there. Raises Unanswered, at its deadline at the latest."""
+        """One inference over there. Raises Unanswered, at its deadline at the latest, and what ended the thread."""
+        if self._fault is not None:
+            raise self._fault
         self.asked_count += 1
         body = frames.REQUEST.pack(self.asked_count, self._numbers[branch]) + data
         channel, begun_s = self._work, time.monotonic()
@@ -132,7 +136,11 @@ class Peer:
         while not self._stopping.wait(PROBE_S):
             try:
                 self._look()
-            except Exception:                   # the journal is broken: the loop's next line raises the same
+            except JournalBroken:               # the loop's next line raises the same
+                return
+            except Exception as error:          # nobody looks at the link any more
+                self._fault = error
+                self._known.forget()
                 return
 
     def _look(self) -> None:

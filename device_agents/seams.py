@@ -100,6 +100,7 @@ class Sensor:
     metrics: Tuple[str, ...] = ()               # what read() always returns; names carry units (see wire.UNITS)
     source = ""                                 # what is read, for people; may be refined by the first reading
     period_s = 0.0                              # read no more often than this; 0 = every tick
+    reason = ""                                 # why values are missing, or what to know of them; noted when it changes
 
     def read(self, root: str) -> Dict[str, Optional[float]]:
         """Every metric in `metrics`; None = not measurable here. Never raises. May keep the last reading for rates."""

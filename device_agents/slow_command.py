@@ -2,19 +2,20 @@
 
 One small shell stays and runs the command when a line of words reaches it, so that the agent, which may hold a
 hundred megabytes of runtime, never forks; the answer is picked up at a later tick. The shell ends with the agent (its
-stdin closes). A command that does not answer in time is killed and never asked again. Refuses words from outside: they
-are split by the shell, so callers pass constants only.
+stdin closes). A command that does not answer in time is killed and never asked again. `Questions` asks several in turn
+and forgets what is old. Refuses words from outside: they are split by the shell, so callers pass constants only.
 """
 import os
 import select
 import signal
 import subprocess
 import time
-from typing import Optional
+from typing import Callable, Dict, Iterable, Optional
 
 _SHELLS = ("/bin/sh", "/system/bin/sh")
 _LOOP = 'while read -r words; do "$0" $words 2>/dev/null; echo "=end $?"; done'
 _MAX_BYTES = 1 << 20
+_SILENT = 2                                     # turns of a question, running, after which its last answer is too old
 
 
 class SlowCommand:
@@ -121,3 +122,62 @@ class SlowCommand:
     def _give_up(self, reason: str) -> None:
         self.reason = reason
         self.close()
+
+
+class Questions:
+    """Questions to one command, one a turn, and what they were answered last.
+
+    `read(question, answer)` gives the values in an answer; None when it is none. A question that two turns got no
+    answer to has no values any more: what was then is not what is now.
+    """
+
+    def __init__(self, command: SlowCommand, questions: Iterable[str],
+                 read: Callable[[str, str], Optional[Dict[str, Optional[float]]]]) -> None:
+        self._command, self._read = command, read
+        self._next, self._asked = list(questions), ""
+        self._values: Dict[str, Dict[str, Optional[float]]] = {}
+        self._silent = dict.fromkeys(self._next, 0)
+
+    @property
+    def reason(self) -> str:
+        """Why values are missing, '' when none should be."""
+        silent = [question for question in self._silent if self._silent[question] >= _SILENT]
+        return self._command.reason or ("%s gives no answer to: %s" % (self._command.program, ", ".join(silent))
+                                        if silent else "")
+
+    def values(self) -> Dict[str, Optional[float]]:
+        """Of all questions together."""
+        found: Dict[str, Optional[float]] = {}
+        for values in self._values.values():
+            found.update(values)
+        return found
+
+    def round(self, wait_s: float) -> None:
+        """A turn for each question, each waited for: before the window only."""
+        for _ in self._silent:
+            self.turn(wait_s)
+
+    def turn(self, wait_s: float = 0.0) -> None:
+        """Takes the answer to the last question, then asks the next; waits for that answer up to `wait_s`."""
+        self._take(0.0)
+        if self._command.ask(self._next[0]):
+            self._asked = self._next.pop(0)
+            self._next.append(self._asked)
+            self._take(wait_s)
+        if self._command.reason:
+            self._values = {}                   # no news is not old news
+
+    def _take(self, wait_s: float) -> None:
+        if not self._asked:
+            return
+        answer = self._command.answer(wait_s)
+        values = None if answer is None else self._read(self._asked, answer)
+        if values is not None:
+            self._values[self._asked], self._silent[self._asked] = values, 0
+        elif self._command.busy:
+            return                              # the answer is still out
+        else:
+            self._silent[self._asked] += 1
+            if self._silent[self._asked] >= _SILENT:
+                self._values.pop(self._asked, None)
+        self._asked = ""

@@ -251,7 +251,8 @@ class Measurement(NamedTuple):
 #              unserved: still queued when the window closed
 #   sample     values{metric: value} cost_us                    one tick of the sampler: what was read in it
 #              an energy source's metric is "<source>.<metric>", e.g. "rapl.energy_j"; its totals are exactly power_w
-#              and energy_j, parts have a prefix; emulated[metric] names those that the trace scripts
+#              and energy_j, parts have a prefix; emulated[metric] names those that the trace scripts, and modelled[..]
+#              (any of PROVENANCES) an energy source's that have another provenance than the source
 #   remote     peer branch sample status(ok|fallback) trip_ms served_ms      an inference that was asked of a peer, just
 #              before its own line; trip_ms = there and back without served_ms, which the peer took; fallback: no answer
 #              in time, so it was served here

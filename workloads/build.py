@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from device_agents.seams import UserError
 from device_agents.wire import Branch, BranchBundle, canonical_json
 from workloads.branches import BranchSpec, check, parent, trained
 from workloads.bundle import BundleFolder, find_bundle, recipe_path, write_bundle, write_file, write_policy
@@ -33,7 +34,8 @@ def build_bundle(home: Path, recipe: Recipe, methods: Iterable[str], progress: R
                  plugin_dirs: Sequence[str] = ()) -> BuildResult:
     """The recipe's bundle with a policy for each named method, built or reused.
 
-    Raises UserError: unknown names or settings, missing data, a diverging training, an export that differs.
+    Raises UserError: unknown names or settings, missing data, a network that cannot take the task's samples, a
+    diverging training, an export that differs.
     """
     began = time.monotonic()
     log: list[str] = []
@@ -70,7 +72,7 @@ def _build(home: Path, recipe: Recipe, weights: str, progress: Report, plugin_di
     checkpoint = home / "cache" / f"train-{weights}.pt"
     torch.manual_seed(recipe.seed)
     specs = model.branches()
-    net = model.build(task.shape, task.classes, trained(check(specs, specs[0].stages)))
+    net = _network(recipe, task, model, trained(check(specs, specs[0].stages)), settings)
     kept = load_weights(home, weights, net)
     if kept is None:
         run = train.fit(net, train.joint_loss(net, task.shape, settings), data.train, settings, recipe.seed, progress,
@@ -91,6 +93,25 @@ def _build(home: Path, recipe: Recipe, weights: str, progress: Report, plugin_di
     return write_bundle(home, bundle, artifacts, evaluation_samples(data.test), {
         **run._asdict(), "weights": weights, "torch": torch.__version__, "threads": torch.get_num_threads(),
         "export_worst": worst})
+
+
+def _network(recipe: Recipe, task: Task, model: Model, specs: Sequence[BranchSpec], settings: TrainSettings) -> Any:
+    """The untrained network. Raises UserError when a branch cannot take the samples that it is to be trained on."""
+    import torch
+
+    shape, why = task.shape, ""
+    try:
+        net = model.build(shape, task.classes, specs)
+        with torch.no_grad():
+            net.eval()(torch.zeros(1, *shape), specs)
+            if settings.half_epochs:
+                shape = (shape[0], *(max(1, size // 2) for size in shape[1:]))
+                why = " at half resolution, which training.half_epochs asks for"
+                net(torch.zeros(1, *shape), specs)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise UserError(f"{recipe.model} cannot take samples of {recipe.task} ({'x'.join(map(str, shape))}{why}): "
+                        f"{str(error).splitlines()[0]}. Choose another model for this task") from None
+    return net
 
 
 def _export(net: Any, specs: Sequence[BranchSpec], task: Task, data: Dataset,

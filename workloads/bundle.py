@@ -111,6 +111,18 @@ def write_bundle(home: Path, bundle: BranchBundle, artifacts: Mapping[str, bytes
     return open_bundle(target)
 
 
+def read_training(folder: BundleFolder, *names: str) -> dict[str, Any]:
+    """training.json, which open_bundle does not verify. Raises UserError: missing, damaged, or lacks one of `names`."""
+    path = folder.path / TRAINING
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        facts = None
+    if not isinstance(facts, dict) or not set(names) <= set(facts):
+        raise UserError(f"{path} is missing or damaged; delete {folder.path} and build again")
+    return facts
+
+
 def write_policy(folder: BundleFolder, method: str, policy: Mapping[str, Any]) -> BundleFolder:
     """Add or replace one method's policy; the bundle's id does not change."""
     path = folder.path / POLICIES / f"{method}.json"

@@ -26,7 +26,7 @@ from device_agents import registry
 from device_agents.seams import Engine, UserError
 from device_agents.wire import BranchBundle, canonical_json, sha256_of
 from workloads import export, train
-from workloads.bundle import MANIFEST, TRAINING, BundleFolder, open_bundle, write_bundle, write_file
+from workloads.bundle import MANIFEST, BundleFolder, open_bundle, read_training, write_bundle, write_file
 from workloads.derive import evaluation
 from workloads.models.operators import Concat
 from workloads.parent import load_parent
@@ -63,7 +63,7 @@ def evolve_bundle(home: Path, parent: BundleFolder, plugin_dirs: Sequence[str], 
 
 
 def _described(folder: BundleFolder) -> Evolved:
-    facts = json.loads((folder.path / TRAINING).read_text(encoding="utf-8"))
+    facts = read_training(folder, "seconds", "export_worst")
     return Evolved(folder, sum(branch.size_b for branch in folder.bundle.branches),
                    folder.files[folder.bundle.files[WEIGHTS]].stat().st_size, facts["seconds"], facts["export_worst"])
 

@@ -53,7 +53,8 @@ def import_bundle(home: Path, files: Sequence[Path], task: str, name: str, repor
     for number, (branch, content, _) in enumerate(checked, 1):
         branches.append(branch._replace(accuracy=accuracy_of(content, data.val)))
         report(Progress("validate", number, len(checked), 0.0, None, branch.id))
-    branches.sort(key=lambda one: (-one.macs, one.id))
+    # An 8-bit form has the MACs of its float file, which goes first: deadlines and methods take the first for full.
+    branches.sort(key=lambda one: (-one.macs, one.precision != "float32", one.id))
     bundle = BranchBundle("", task, name, 0, known.classes, known.shape, "float32", "", "", 0, tuple(branches),
                           {"imported": {branch.id: sha256(content).hexdigest() for branch, content, _ in checked}})
     folder = write_bundle(home, bundle, {branch.id: content for branch, content, _ in checked},

@@ -3,7 +3,6 @@
 Written and read by build.py, read by offline halves (AdaDeep fine-tunes, AdaSpring recombines) and by measurements.
 The weights are no part of a bundle, which only names them beside its manifest: devices need the branches alone.
 """
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import nn
 
 from device_agents.seams import UserError
 from workloads.branches import check, trained
-from workloads.bundle import TRAINING, BundleFolder
+from workloads.bundle import BundleFolder, read_training
 from workloads.recipe import load_plugin, load_task
 from workloads.seams import Model
 from workloads.supernet import SuperNet
@@ -58,7 +57,7 @@ def load_parent(home: Path, folder: BundleFolder, plugin_dirs: Sequence[str] = (
     model: Model = load_plugin("models", bundle.model, Model, plugin_dirs)()
     specs = model.branches()
     net: SuperNet = model.build(task.shape, task.classes, trained(check(specs, specs[0].stages)))
-    digest = str(json.loads((folder.path / TRAINING).read_text(encoding="utf-8")).get("weights", ""))
+    digest = str(read_training(folder).get("weights", ""))
     if not digest or load_weights(home, digest, net) is None:
         raise UserError(f"the trained weights of bundle {bundle.id[:12]} ({weights_path(home, digest or '?')}) are "
                         f"gone or do not fit; delete {folder.path} and build again")

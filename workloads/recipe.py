@@ -19,7 +19,7 @@ from workloads.seams import Task
 WEIGHT_SOURCES = ("branches.py", "cifar_files.py", "settings.py", "size.py", "splits.py", "supernet.py", "train.py",
                   "models/operators.py")
 ARTIFACT_SOURCES = ("build.py", "evaluation.py", "export.py", "quantise.py")
-WEIGHT_LIBRARIES, ARTIFACT_LIBRARIES = ("torch", "numpy"), ("onnx",)
+WEIGHT_LIBRARIES, ARTIFACT_LIBRARIES = ("torch", "numpy"), ("onnx", "onnxruntime")
 
 
 class Recipe(NamedTuple):

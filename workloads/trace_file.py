@@ -2,7 +2,7 @@
 
 Called by campaign expansion, so it is pure: the same (name, duration, seed) gives the same trace. A table's first
 column is `t_s` (played as written) or `t_x` (share of the window, 0..1, stretched to its length). Refuses unknown
-columns, times that do not ascend, and loads that cannot be.
+columns, times that do not ascend, shares beyond the window, and loads that cannot be.
 """
 import csv
 import difflib
@@ -59,6 +59,10 @@ def read_table(path: Path, duration_s: float) -> LoadTrace:
             raise UserError(f"{path}: row {number} has {len(line)} cells, the header {len(header)}")
         rows.append([_number(cell, f"{path}: row {number}, {name}") for name, cell in zip(header, line, strict=True)])
     if header[0] == SHARE:
+        for number, row in enumerate(rows, 1):
+            if row[0] is not None and not 0.0 <= row[0] <= 1.0:
+                raise UserError(f"{path}: row {number}: {SHARE} = {row[0]:g} is not within 0 to 1 (a share of the "
+                                "window); for seconds, call the column t_s")
         header[0] = "t_s"
         rows = [[None if row[0] is None else row[0] * duration_s, *row[1:]] for row in rows]
     return LoadTrace(path.stem, tuple(header), tuple(tuple(row) for row in rows))

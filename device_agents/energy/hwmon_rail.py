@@ -2,9 +2,10 @@
 
 Read by the sampler from /sys/class/hwmon/hwmon*/{name,powerN_input,powerN_average,inN_input,currN_input}: uW, mV, mA.
 hwmon numbers change with every boot, so a rail is called after its chip's name and label. One rail is the total; of
-several, nobody says which feeds which, so there is then no total, with a reason. Leaves the INA3221 to jetson_rail and
-batteries to battery_gauge. Not verified on hardware.
+several, nobody says which feeds which, so there is then no total, with a reason, also while all but one fail. Leaves
+the INA3221 to jetson_rail and batteries to battery_gauge. Not verified on hardware.
 """
+import os
 from typing import List, NamedTuple, Optional
 
 from device_agents.seams import EnergySource
@@ -35,15 +36,16 @@ class HwmonRail(EnergySource):
 
     def available(self, root: str) -> bool:
         self._open(root)
-        readable = [rail for rail in self._rails if self._power_w(rail) is not None]
+        readable = any(self._power_w(rail) is not None for rail in self._rails)
         if not self._rails:
             self.reason = "no power sensor in /sys/class/hwmon"
         elif not readable:
             self.reason = "the power files in /sys/class/hwmon may not be read, or read as nonsense"
+        elif len(self._rails) > 1:              # of those that are there: one that fails now leaves no total behind
+            self.reason = "%d rails, and nothing says which feeds which" % len(self._rails)
         else:
-            self._rails = readable
-            self.reason = "" if len(readable) == 1 else "%d rails, and nothing says which feeds which" % len(readable)
-        return bool(self._rails and readable)
+            self.reason = ""
+        return readable
 
     def read(self, root: str, t_ns: int) -> List[Measurement]:
         self._open(root)
@@ -81,7 +83,7 @@ class HwmonRail(EnergySource):
         for path in [] if rails else find(chip, "/curr*_input"):
             number = path.rpartition("/curr")[2].partition("_")[0]
             milli_v = "%s/in%s_input" % (chip, number)
-            if self._files.text(milli_v) is not None:
+            if os.path.exists(milli_v):
                 rails.append(Rail(self._unique(name, path.rpartition("_")[0], taken), "", milli_v, path))
         return rails
 

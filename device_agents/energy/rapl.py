@@ -1,16 +1,23 @@
 """RAPL: the energy counters of Intel and AMD processors.
 
-Read by the sampler from /sys/class/powercap/intel-rapl:*/energy_uj. The total is the sum of the packages. core, uncore
-and dram are reported as parts and psys (the platform, which contains the package) apart; none is added. Counters wrap
-at max_energy_range_uj, which is undone here as long as no more than one wrap lies between two readings. Since kernel
-5.10 only root may read them: then this source is not available, and `reason` says what would change it. Not verified
-on hardware.
+Read by the sampler from /sys/class/powercap/intel-rapl:*/energy_uj. The total is the sum of the packages, or of their
+dies where the kernel counts by die (package-0-die-0). core, uncore and dram are reported as parts and psys (the
+platform, which contains the package) apart; none is added. Counters wrap at max_energy_range_uj, which is undone here
+as long as no more than one wrap lies between two readings. Since kernel 5.10 only root may read them: then this source
+is not available, and `reason` says what would change it. Not verified on hardware.
 """
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional
 
 from device_agents.seams import EnergySource
 from device_agents.sysfs import Files, find
 from device_agents.wire import Measurement
+
+
+class Zone(NamedTuple):
+    """`is_package`: it is a package, or one of a package's dies where each has a zone of its own."""
+    name: str
+    folder: str
+    is_package: bool
 
 
 class Rapl(EnergySource):
@@ -21,13 +28,13 @@ class Rapl(EnergySource):
     def __init__(self) -> None:
         self._files = Files()
         self._root: Optional[str] = None
-        self._zones: List[Tuple[str, str]] = []
+        self._zones: List[Zone] = []
         self._last_uj: Dict[str, float] = {}
         self._sum_uj: Dict[str, float] = {}
 
     def available(self, root: str) -> bool:
         self._open(root)
-        packages = [folder for name, folder in self._zones if _is_package(name)]
+        packages = [zone.folder for zone in self._zones if zone.is_package]
         if not packages:
             self.reason = "no /sys/class/powercap/intel-rapl:* package (no RAPL, or a virtual machine)"
         elif any(self._files.number(folder + "/energy_uj") is None for folder in packages):
@@ -41,12 +48,12 @@ class Rapl(EnergySource):
         self._open(root)
         found: List[Measurement] = []
         total_uj: Optional[float] = 0.0
-        for name, folder in self._zones:
-            counted_uj = self._count(folder)
-            if _is_package(name):
+        for zone in self._zones:
+            counted_uj = self._count(zone.folder)
+            if zone.is_package:
                 total_uj = None if counted_uj is None or total_uj is None else total_uj + counted_uj
             if counted_uj is not None:
-                found.append(self._joules(t_ns, name + "_energy_j", counted_uj))
+                found.append(self._joules(t_ns, zone.name + "_energy_j", counted_uj))
         if self._zones:
             found.append(self._joules(t_ns, "energy_j", total_uj))
         return found
@@ -82,11 +89,7 @@ class Rapl(EnergySource):
             if len(parts) == 3:
                 name = self._name(folder.rpartition(":")[0]) + "_" + name
             if name.strip("_"):
-                self._zones.append((name, folder))
+                self._zones.append(Zone(name, folder, len(parts) == 2 and name.startswith("package")))
 
     def _name(self, folder: str) -> str:
         return (self._files.text(folder + "/name") or "").lower().replace("-", "_")
-
-
-def _is_package(name: str) -> bool:
-    return name.startswith("package_") and name.count("_") == 1

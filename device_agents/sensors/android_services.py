@@ -3,21 +3,23 @@
 Read by the sampler from `dumpsys battery` and `dumpsys thermalservice`, in turn, one every five seconds and never
 waited for, because each is a process and wakes system_server. Of the thermal service only the block "from HAL" counts:
 the cached one is stale. Some vendors number the types differently, so a sensor's name counts, too. `dumpsys battery
-unplug` fakes what is read here and stops no charging; energy/battery_gauge believes the current instead. None
-elsewhere. Formats from AOSP; not verified on hardware.
+unplug` fakes what is read here, which `reason` says, and stops no charging; energy/battery_gauge believes the current
+instead. What was not answered twice is None; everything is elsewhere. Formats from AOSP; not verified on hardware.
 """
 import re
 from typing import Dict, List, Optional, Tuple
 
 from device_agents.seams import Sensor
-from device_agents.slow_command import SlowCommand
+from device_agents.slow_command import Questions, SlowCommand
 from device_agents.sysfs import number_of
 
 _PROGRAM = "/system/bin/dumpsys"
 _SERVICES = ("battery", "thermalservice")
+_STATE = "Battery Service state"
 _TEMPERATURE = re.compile(r"Temperature\{mValue=(-?[0-9.]+), mType=(-?\d+), mName=([^,}]*), mStatus=\d+\}")
 _CPU, _SKIN = 0, 3
 _CPU_NAMES, _SKIN_NAMES = ("CPU", "AP"), ("SKIN",)
+_STOPPED = "UPDATES STOPPED"                    # after `dumpsys battery unplug` or `set`
 _POWERED = ("AC powered", "USB powered", "Wireless powered", "Dock powered")
 
 
@@ -31,45 +33,46 @@ class AndroidServices(Sensor):
 
     def __init__(self) -> None:
         self._root: Optional[str] = None
-        self._command: Optional[SlowCommand] = None
-        self._turn: List[str] = []
-        self._last: Dict[str, Optional[float]] = {}
+        self._questions: Optional[Questions] = None
+        self._faked = ""
 
     def read(self, root: str) -> Dict[str, Optional[float]]:
         first = root != self._root
         if first:
             command = SlowCommand(root + _PROGRAM)
-            self._root, self._turn, self._last = root, list(_SERVICES), {}
-            self._command = None if command.reason else command
-        if self._command is not None:
-            for _ in _SERVICES if first else _SERVICES[:1]:
-                self._exchange(self._command, 2.0 if first else 0.0)
-        return {metric: self._last.get(metric) for metric in self.metrics}
+            self._root, self._faked = root, ""
+            self._questions = None if command.reason else Questions(command, _SERVICES, self._values)
+        if self._questions is None:
+            return dict.fromkeys(self.metrics)
+        if first:
+            self._questions.round(wait_s=2.0)
+        else:
+            self._questions.turn()
+        self.reason = self._questions.reason or self._faked
+        values = self._questions.values()
+        return {metric: values.get(metric) for metric in self.metrics}
 
-    def _exchange(self, command: SlowCommand, wait_s: float) -> None:
-        """Takes the answer to the last question, then asks the next; the very first round is waited for."""
-        self._take(command.answer())
-        if command.ask(self._turn[0]):
-            self._turn.append(self._turn.pop(0))
-            self._take(command.answer(wait_s) if wait_s else None)
-        if command.reason:
-            self._last = {}
-
-    def _take(self, answer: Optional[str]) -> None:
-        if answer is not None and "Battery Service state" in answer:
-            self._last.update(_battery(answer))
-        elif answer is not None and "Thermal Status:" in answer:
-            self._last.update(_thermal(answer))
+    def _values(self, service: str, answer: str) -> Optional[Dict[str, Optional[float]]]:
+        if service == "battery" and _STATE in answer:
+            fields = _fields(answer)
+            stopped = any(_STOPPED in key for key in fields)
+            self._faked = "the battery is faked; to end that: dumpsys battery reset" if stopped else ""
+            return _battery(fields)
+        return _thermal(answer) if service == "thermalservice" and "Thermal Status:" in answer else None
 
 
-def _battery(text: str) -> Dict[str, Optional[float]]:
+def _fields(text: str) -> Dict[str, str]:
     """Up to the first empty line: Samsung appends a log in which the same keys come again."""
     fields = {}
-    for line in text.partition("Battery Service state")[2].splitlines()[1:]:
-        key, colon, value = line.partition(":")
-        if not colon or line.lstrip().startswith("["):
+    for line in text.partition(_STATE)[2].splitlines()[1:]:
+        if not line.strip() or line.lstrip().startswith("["):
             break
+        key, _, value = line.partition(":")
         fields[key.strip()] = value.strip()
+    return fields
+
+
+def _battery(fields: Dict[str, str]) -> Dict[str, Optional[float]]:
     level, scale = number_of(fields.get("level")), number_of(fields.get("scale"))
     tenths_c, milli_v = number_of(fields.get("temperature")), number_of(fields.get("voltage"))
     powered = [fields[name] for name in _POWERED if name in fields]

@@ -22,6 +22,7 @@ from harness.lab.cgroup import Cgroup
 
 START_S = 20.0
 END_S = 10.0
+ENTER_S = 60.0
 _ITS_OWN = ("/tmp", "/run")  # tmpfs on every device
 
 _INIT = """\
@@ -104,11 +105,22 @@ class Box:
         self.cgroup.remove()
 
     def enter(self, *argv: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        """Run a command inside, as its own root would."""
+        """Run a command inside, as its own root would. Raises ConfigError when it does not end."""
         inside = ["nsenter", "--target", str(self._first_pid()), "--mount", "--uts", "--net", "--pid", "--ipc",
                   "--root", "--wd", *argv]
-        return subprocess.run(["/bin/sh", "-c", f"{self.cgroup.enter_command()}; exec {shlex.join(inside)}"],
-                              input=stdin, capture_output=True, timeout=60, check=False)
+        process = subprocess.Popen(["/bin/sh", "-c", f"{self.cgroup.enter_command()}; exec {shlex.join(inside)}"],
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   start_new_session=True)
+        try:
+            out, err = process.communicate(stdin, timeout=ENTER_S)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # nsenter's child, too: it is what runs inside
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            raise ConfigError(f"lab device {self.name}: {argv[0]} does not end within {ENTER_S:g} s; "
+                              f"type: edgefleet lab fault {self.name} restore") from None
+        return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
     def processes(self, word: str) -> list[psutil.Process]:
         """Processes inside whose command line has `word`, as this machine sees them; the oldest first."""

@@ -1,7 +1,8 @@
 """The control group of one lab device: memory limit, CPU quota, freezer. Versions 1 and 2 of the kernel's interface.
 
 Used by box.py and faults.py; needs root. A quota is a stall, not a slow processor: it shows contention and throttling,
-never another board's speed. Where the kernel offers no controller the limit is left out, and `limits` says so.
+never another board's speed. Where the kernel offers no controller its limit is left out: whoever relies on that of
+memory reads it back (`memory_limit_mb`).
 """
 import contextlib
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 ROOT = Path("/sys/fs/cgroup")
 PERIOD_US = 100_000
 CONTROLLERS = ("cpu", "memory", "freezer", "pids")
+CONTROLLERS_V2 = ("cpu", "memory", "pids")      # its freezer is part of every group
 
 
 class Cgroup:
@@ -18,14 +20,16 @@ class Cgroup:
     def __init__(self, name: str) -> None:
         self.name = name
         self._v2 = (ROOT / "cgroup.controllers").is_file()
+        self._memory_limit = "memory.max" if self._v2 else "memory.limit_in_bytes"
 
     def create(self) -> None:
         for folder in self._folders():
             folder.mkdir(parents=True, exist_ok=True)
         if self._v2:
             for level in (ROOT, self._folder("").parent):
-                with contextlib.suppress(OSError):
-                    (level / "cgroup.subtree_control").write_text("+cpu +memory +pids")
+                for controller in CONTROLLERS_V2:       # one by one: a line with one that is missing is refused whole
+                    with contextlib.suppress(OSError):
+                        (level / "cgroup.subtree_control").write_text(f"+{controller}")
 
     def enter_command(self) -> str:
         """A line of shell that moves the shell itself, and so its children, into the group."""
@@ -39,8 +43,17 @@ class Cgroup:
         return []
 
     def limit_memory(self, mem_mb: int | None) -> None:
+        """Nor is what exceeds the limit swapped out."""
         text = str(mem_mb << 20) if mem_mb else ("max" if self._v2 else "-1")
-        self._write("memory", "memory.max" if self._v2 else "memory.limit_in_bytes", text)
+        self._write("memory", "memory.swap.max" if self._v2 else "memory.swappiness", "0")
+        self._write("memory", self._memory_limit, text)
+
+    def memory_limit_mb(self) -> float | None:
+        """As the kernel has it; None where it knows of none."""
+        try:
+            return int((self._folder("memory") / self._memory_limit).read_text()) / 2**20
+        except (OSError, ValueError):           # no such controller, or "max"
+            return None
 
     def limit_cpu(self, cores: float | None) -> None:
         """At most so many cores' worth of time in every 100 ms."""

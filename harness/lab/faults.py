@@ -6,6 +6,7 @@ pulled cable is a port that is down, a reboot loses every socket, a full disk is
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -29,13 +30,12 @@ SLOW = Shape(delay_ms=40.0, jitter_ms=10.0, loss=0.01, rate_mbit=5.0)
 THROTTLED_CORES = 0.25
 OFF_S = 0.5                                     # that a rebooting device is away, at least
 BACK_S = 10.0                                   # until sshd listens again
+READY_S = 20.0                                  # until a slow link's process carries frames
 OOM_MARGIN_MB = 64
 
 _HOG = """
 import sys
-blocks = []
-while True:
-    blocks.append(bytearray(8 << 20))
+blocks = [bytearray(1 << 20) for _ in range(int(sys.argv[1]))]
 """
 
 
@@ -58,10 +58,7 @@ def _restore(lab: Lab, device: str, _shape: Shape) -> None:
     box.cgroup.limit_memory(board.ram_mb)
     write_tree(box.folder / "sys", board.sys_files)
     _resize_disk(lab, device, f"{DISK_MB}m")
-    if _pid_file(lab, device).exists():
-        lab.network.shorten(lab.member(device).place)
-        end_process(_pid_file(lab, device), "harness.lab.wire")
-        _control(lab, device).unlink(missing_ok=True)
+    _take_wire_out(lab, device)
     lab.network.plugged(lab.member(device).place, True)
 
 
@@ -90,12 +87,20 @@ def _kill_agent(lab: Lab, device: str, _shape: Shape) -> None:
 def _out_of_memory(lab: Lab, device: str, _shape: Shape) -> None:
     """The kernel's own killer takes the agent: memory runs out, and the agent is marked as the first to go."""
     box = lab.box(device)
-    for process in _agents(lab, device):
-        with contextlib.suppress(OSError):
-            Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
-    box.cgroup.limit_memory(round(box.cgroup.memory_mb()) + OOM_MARGIN_MB)
-    box.enter(sys.executable, "-c", _HOG)       # ends by being killed, too
-    box.cgroup.limit_memory(_board(lab, device).ram_mb)
+    limit_mb = round(box.cgroup.memory_mb()) + OOM_MARGIN_MB
+    box.cgroup.limit_memory(limit_mb)
+    try:
+        if box.cgroup.memory_limit_mb() != limit_mb:
+            raise ConfigError(f"{device}: this kernel does not limit its memory (no memory controller for control "
+                              "groups), and this machine's own would run out instead; try kill-agent")
+        for process in _agents(lab, device):
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
+        hog = box.enter(sys.executable, "-c", _HOG, str(limit_mb + OOM_MARGIN_MB))     # ends by being killed, too
+    finally:
+        box.cgroup.limit_memory(_board(lab, device).ram_mb)
+    if hog.returncode == 0:
+        raise ConfigError(f"{device}: {limit_mb} MB were its limit, and more could be had; nothing ran out")
 
 
 def _disk_full(lab: Lab, device: str, _shape: Shape) -> None:
@@ -112,7 +117,7 @@ def _reboot(lab: Lab, device: str, _shape: Shape) -> None:
     lab.network.remove(device, lab.member(device).place)
     box.new_boot_id()
     time.sleep(OFF_S)
-    boot(lab, device)
+    boot(lab, device, slow=_pid_file(lab, device).exists())
 
 
 def _throttle(lab: Lab, device: str, _shape: Shape) -> None:
@@ -125,21 +130,42 @@ def _throttle(lab: Lab, device: str, _shape: Shape) -> None:
 def _slow_link(lab: Lab, device: str, shape: Shape) -> None:
     """A TAP wire in the cable; a link that is slow already takes the new shape."""
     if _pid_file(lab, device).exists():
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as control:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as control:
             control.sendto(json.dumps(shape._asdict()).encode(), str(_control(lab, device)))
-        return
+            return
+        _take_wire_out(lab, device)             # its process has died
     place = lab.member(device).place
     argv = ["ip", "netns", "exec", lab.network.tag, sys.executable, "-m", "harness.lab.wire",
             *taps(place), str(_control(lab, device)), json.dumps(shape._asdict())]
     with (lab.folder / f"wire-{device}.log").open("wb") as log:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
                                    start_new_session=True)
+    try:
+        _pid_file(lab, device).write_text(str(process.pid))     # before the wait, or `down` would not find it
+        _await_ready(lab, device, process)
+        lab.network.lengthen(place)
+    except BaseException:
+        process.kill()
+        process.wait()
+        _take_wire_out(lab, device)
+        raise
+
+
+def _await_ready(lab: Lab, device: str, process: "subprocess.Popen[bytes]") -> None:
     assert process.stdout is not None
+    if not select.select([process.stdout], [], [], READY_S)[0]:
+        raise ConfigError(f"the slow link's process is not ready within {READY_S:g} s; try again")
     if process.stdout.readline() != b"ready\n":
         words = (lab.folder / f"wire-{device}.log").read_text().strip().splitlines()[-1:]
         raise ConfigError(f"the slow link's process does not start: {' '.join(words) or 'no message'}")
-    _pid_file(lab, device).write_text(str(process.pid))
-    lab.network.lengthen(place)
+
+
+def _take_wire_out(lab: Lab, device: str) -> None:
+    """The plain cable again, where it had been made a slow one, or was going to be."""
+    if _pid_file(lab, device).exists():
+        lab.network.shorten(lab.member(device).place)
+        end_process(_pid_file(lab, device), "harness.lab.wire")
+        _control(lab, device).unlink(missing_ok=True)
 
 
 def _new_host_key(lab: Lab, device: str, _shape: Shape) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.errors import ConfigError
-from harness.lab import loopback, phone, sshd
+from harness.lab import lab_folder, loopback, phone, sshd
 from harness.lab.adbd_build import adbd
 from harness.lab.board import Board, boards
 from harness.lab.box import Box
@@ -107,7 +107,7 @@ def up(folder: Path, ssh: int, adb: int, cache: Path, say: Say, unprivileged: bo
                           "Without root there are sshd devices on loopback: edgefleet lab up --loopback")
     if unprivileged and adb:
         raise ConfigError("phones need root, because adbd listens on every address; --loopback goes with --adb 0")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lab_folder.claim(folder)
     mode = "loopback" if unprivileged else "namespaces"
     lab = Lab(folder.resolve(), mode, 0 if unprivileged else free_subnet(), ())
     _save(lab)
@@ -146,7 +146,7 @@ def down(folder: Path) -> None:
             Box(one.name, one, lab.network.namespace(one.name), lab.tag).destroy()
         lab.network.destroy()
     _remove_pointer(lab)
-    shutil.rmtree(lab.folder)
+    lab_folder.remove(lab.folder, last=STATE)
 
 
 def _remove_pointer(lab: Lab) -> None:
@@ -156,9 +156,9 @@ def _remove_pointer(lab: Lab) -> None:
             link.unlink()
 
 
-def boot(lab: Lab, name: str) -> None:
-    """Plug a device in and switch it on."""
-    lab.network.add(name, lab.member(name).place)
+def boot(lab: Lab, name: str, slow: bool = False) -> None:
+    """Plug a device in, behind its slow link if it has one, and switch it on."""
+    lab.network.add(name, lab.member(name).place, slow)
     lab.box(name).start()
 
 

@@ -16,6 +16,7 @@ from harness.errors import ConfigError
 from harness.lab import sshd
 
 ADDRESS = "127.0.0.1"
+MARK = "EDGEFLEET_LAB_DEVICE"                   # in the environment of every login: the device's folder
 START_S = 10.0
 STOP_S = 5.0
 
@@ -25,6 +26,8 @@ def start(folder: Path, authorized: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     port = _free_port()
     config = sshd.configure(folder, ADDRESS, port, authorized)
+    with config.open("a") as text:
+        text.write(f'SetEnv "{MARK}={folder}"\n')
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # where a privileged sshd separates itself from its child
     log = folder / "sshd.log"
@@ -40,26 +43,35 @@ def start(folder: Path, authorized: Path) -> int:
 
 
 def stop(folder: Path) -> None:
-    """End the listener and its sessions, and see them gone. A number that another program has by now is left alone."""
-    running = _processes(folder)
-    for process in running:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.terminate()
-    _, alive = psutil.wait_procs(running, timeout=STOP_S)
-    for process in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(alive, timeout=STOP_S)
+    """End the listener and all that was started through it, detached or not, and see it gone. Raises ConfigError."""
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        give_up = time.monotonic() + STOP_S
+        while (running := _processes(folder)) and time.monotonic() < give_up:
+            for process in running:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    end(process)
+            psutil.wait_procs(running, timeout=max(0.0, give_up - time.monotonic()))
+    if running:
+        raise ConfigError(f"lab device {folder.name}: processes {[process.pid for process in running]} do not end; "
+                          "end them, then again: edgefleet lab down")
 
 
 def _processes(folder: Path) -> list[psutil.Process]:
-    try:
+    """The listener first, so that nobody logs in meanwhile. A number that another program has by now is left alone."""
+    found = []
+    with contextlib.suppress(OSError, ValueError, psutil.Error):
         listener = psutil.Process(int((folder / "sshd.pid").read_text()))
-        if not any(str(folder) in word for word in listener.cmdline()):
-            return []
-        return [listener, *listener.children(recursive=True)]
-    except (OSError, ValueError, psutil.NoSuchProcess):
-        return []
+        if any(str(folder) in word for word in listener.cmdline()):
+            found = [listener, *listener.children(recursive=True)]
+    return found + [process for process in psutil.process_iter() if process not in found and _is_of(process, folder)]
+
+
+def _is_of(process: psutil.Process, folder: Path) -> bool:
+    """Whether it was started through the device's sshd: it has then inherited MARK, wherever it went since."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == str(folder))
+    except (OSError, psutil.Error):             # somebody else's, or gone by now
+        return False
 
 
 def _free_port() -> int:

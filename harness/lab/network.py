@@ -29,12 +29,13 @@ class Network:
         _ip("link add br0 type bridge mcast_snooping 0", "link set br0 up", "link set up0 master br0 up",
             namespace=self.tag)
 
-    def add(self, name: str, index: int) -> None:
-        """Plug device number `index` in."""
+    def add(self, name: str, index: int, lengthened: bool = False) -> None:
+        """Plug device number `index` in, into what `lengthen` has put before the switch if it has."""
         _ip(f"netns add {self.namespace(name)}")
         self._silence_ipv6(self.namespace(name))
         _ip(f"link add {port(index)} type veth peer name eth0 address {_mac(self.subnet, index)} "
-            f"netns {self.namespace(name)}", f"link set {port(index)} master br0 up", namespace=self.tag)
+            f"netns {self.namespace(name)}",
+            f"link set {port(index)} master {f'x{index}' if lengthened else 'br0'} up", namespace=self.tag)
         _ip(f"addr add {self.address(index)}/24 dev eth0", "link set lo up", "link set eth0 up",
             f"route add default via {self.address(1 - FIRST_HOST)}", namespace=self.namespace(name))
 
@@ -55,9 +56,9 @@ class Network:
             namespace=self.tag)
 
     def shorten(self, index: int) -> None:
-        """The plain cable again."""
-        _ip(f"link set {port(index)} nomaster", f"link set {port(index)} master br0", f"link del x{index}",
-            namespace=self.tag)
+        """The plain cable again, also after half a `lengthen`."""
+        _ip(f"link set {port(index)} nomaster", f"link set {port(index)} master br0", namespace=self.tag)
+        _ip(f"link del x{index}", namespace=self.tag, missing_ok=True)
 
     def destroy(self) -> None:
         """Everything whose name begins with the tag; also what a lab that failed half way left."""

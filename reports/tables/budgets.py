@@ -30,7 +30,8 @@ def make(query: Query) -> Table:
         rows.append(_row(query, first, query.all_bundles[bundle], query.preparations.get((label, device, bundle))))
     columns = (*names(_NAMES),
                Column("joint_passes", "joint passes", "samples", 0, about="training that all rows of a network share"),
-               *_SPENT, Column("bytes", "pushed", "MB", 2,
+               *_SPENT,
+               Column("bytes", "pushed", "MB", 2,
                       about="branches of the bundle that its trials run, and weights that they are derived from"),
                Column("configurations", "tuned over", "", 0, about="configurations drawn; one score for all methods"),
                Column("chosen", "chosen by it", numeric=False, detail=1))

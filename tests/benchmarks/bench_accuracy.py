@@ -17,7 +17,7 @@ from workloads import train
 from workloads.alone import is_kept, train_each
 from workloads.branches import trained
 from workloads.build import build_bundle
-from workloads.bundle import TRAINING, find_bundle
+from workloads.bundle import find_bundle, read_training
 from workloads.parent import load_parent
 from workloads.recipe import Recipe, load_plugin, load_task
 from workloads.seams import Model, Progress, Task
@@ -72,7 +72,7 @@ def figures(home: Path, case: Case, kept_only: bool) -> Iterator[dict[str, Any]]
     net = load_parent(home, folder)
     plain = net.extract(net.specs[0])
     train.recalibrate(plain, data.train)
-    facts = json.loads((folder.path / TRAINING).read_text(encoding="utf-8"))
+    facts = read_training(folder, "epochs", "seconds")
     yield {"figure": f"{what}, full branch, test accuracy", "target": f">= {case.least_pct}", "unit": "%",
            "value": round(100 * train.accuracy(plain, data.test), 2),
            "note": f"{len(data.test.y)} samples; seed {case.seed}, {facts['epochs']} joint epochs of {len(net.specs)} "

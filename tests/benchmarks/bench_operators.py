@@ -6,6 +6,7 @@ see that it works; such accuracies say nothing. Each operator is trained alone, 
 """
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,10 +14,12 @@ from typing import Any
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from device_agents.seams import UserError
 from harness.home import make_home
+from tests.author_database import RESNET18_CIFAR100
 from workloads.alone import train_each
-from workloads.author_database import RESNET18_CIFAR100
 from workloads.describe import describe
 from workloads.recipe import Recipe, load_task
 from workloads.seams import Dataset, Split

@@ -1,12 +1,13 @@
 """Labs come and go, side by side, and leave nothing."""
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.errors import ConfigError
-from harness.lab import faults, lab
+from harness.lab import box, faults, lab
 from harness.lab.network import namespaces
 from harness.transports.ssh import SshTransport
 from tests import lab_kit
@@ -51,6 +52,45 @@ def test_a_lab_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch: A
         lab.up(tmp_path / "lab", 2, 0, tmp_path, print)
     tag = lab.Lab((tmp_path / "lab").resolve(), "namespaces", 0, ()).tag
     assert traces_of(tag, tmp_path / "lab") == [] and not (tmp_path / "lab").exists()
+
+
+def test_down_deletes_nothing_through_a_mount(tmp_path: Path) -> None:
+    """A folder of this machine's that somebody mounted inside the lab's."""
+    mine, there = tmp_path / "mine", tmp_path / "lab" / "devices" / "loop-a" / "my data"
+    mine.mkdir()
+    (mine / "kept").write_text("kept")
+    made = lab.up(tmp_path / "lab", 1, 0, tmp_path, print, unprivileged=True)
+    there.mkdir()
+    subprocess.run(["mount", "--bind", mine, there], check=True)
+    try:
+        with pytest.raises(ConfigError, match=r"my data is still mounted.*lab down"):
+            lab.down(made.folder)
+        assert (mine / "kept").exists() and (made.folder / lab.STATE).exists()
+    finally:
+        subprocess.run(["umount", there], check=True)
+    lab.down(made.folder)
+    assert not made.folder.exists()
+
+
+def test_a_mount_point_becomes_no_lab(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path], check=True)
+    try:
+        with pytest.raises(ConfigError, match="is a mount point"):
+            lab.up(tmp_path, 1, 0, tmp_path, print, unprivileged=True)
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_what_does_not_end_inside_a_device_is_ended(tmp_path: Path, monkeypatch: Any) -> None:
+    with lab_kit.running(tmp_path / "lab", 1, 0) as (made, _):
+        device = made.box("lab-nano-a")
+        monkeypatch.setattr(box, "ENTER_S", 1.0)
+        with pytest.raises(ConfigError, match=r"lab-nano-a: sleep does not end within 1 s.* restore"):
+            device.enter("sleep", "654")
+        give_up = time.monotonic() + 5.0
+        while device.processes("654"):
+            assert time.monotonic() < give_up
+            time.sleep(0.05)
 
 
 def test_an_unknown_fault_or_device_is_told_with_those_that_are(tmp_path: Path) -> None:

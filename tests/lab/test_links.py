@@ -1,14 +1,18 @@
 """Cables that are cut, daemons that die, disks that are full: what the transports make of them, over ssh and adb."""
+import _thread
 import hashlib
 import os
+import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from harness.errors import DeviceNotReady, DeviceRefused, DeviceUnreachable
+from harness.errors import ConfigError, DeviceNotReady, DeviceRefused, DeviceUnreachable
 from harness.lab import faults
 from harness.lab.lab import Lab
 from harness.lab.wire import Shape
@@ -188,6 +192,70 @@ def test_a_lossy_link_changes_no_byte(lab: Lab, name: str, transport: Any, tmp_p
     transport.push([(tmp_path / "sent", f"{HOME}/sent")], 60.0)
     transport.pull(f"{HOME}/sent", tmp_path / "back", 60.0)
     assert (tmp_path / "back").read_bytes() == (tmp_path / "sent").read_bytes()
+
+
+def connect_s(lab: Lab) -> float:
+    """How long the board's sshd takes to accept: a round trip, and another where its address is not known yet."""
+    begun, member = time.monotonic(), lab.member(BOARD)
+    with socket.create_connection((member.address, member.port), timeout=20.0):
+        return time.monotonic() - begun
+
+
+def test_a_slow_link_outlives_a_reboot_and_takes_other_shapes(lab: Lab) -> None:
+    faults.inject(lab, BOARD, "slow-link", Shape(delay_ms=200.0))
+    assert connect_s(lab) >= 0.4
+    faults.inject(lab, BOARD, "reboot")
+    assert connect_s(lab) >= 0.4
+    faults.inject(lab, BOARD, "slow-link", Shape(delay_ms=400.0))
+    connect_s(lab)                              # its first frame may be there before the new shape is
+    assert connect_s(lab) >= 0.8
+    faults.inject(lab, BOARD, "restore")
+    connect_s(lab)
+    assert connect_s(lab) < 0.3 and wires(lab) == []
+
+
+def test_a_slow_link_whose_process_died_is_made_anew(lab: Lab) -> None:
+    faults.inject(lab, BOARD, "slow-link", Shape())
+    [wire] = wires(lab)
+    wire.kill()
+    psutil.wait_procs([wire], timeout=10.0)
+    faults.inject(lab, BOARD, "slow-link", Shape(delay_ms=200.0))
+    assert connect_s(lab) >= 0.4 and len(wires(lab)) == 1
+
+
+@pytest.mark.parametrize("end", [ConfigError, KeyboardInterrupt])
+def test_a_slow_link_that_is_not_ready_leaves_the_plain_cable(
+        lab: Lab, monkeypatch: pytest.MonkeyPatch, end: type[BaseException]) -> None:
+    """Its deadline comes, or Ctrl-C, before its process is ready, which takes a while: it is a Python."""
+    if end is ConfigError:
+        monkeypatch.setattr(faults, "READY_S", 0.001)
+    else:
+        threading.Thread(target=interrupt_once_there, args=(lab.folder / f"wire-{BOARD}.pid",)).start()
+    with pytest.raises(end):
+        faults.inject(lab, BOARD, "slow-link", Shape(delay_ms=400.0))
+    assert wires(lab) == []
+    connect_s(lab)
+    assert connect_s(lab) < 0.3
+
+
+def interrupt_once_there(file: Path) -> None:
+    give_up = time.monotonic() + 20.0
+    while time.monotonic() < give_up:
+        if file.exists():
+            _thread.interrupt_main()
+            return
+        time.sleep(0.001)
+
+
+def wires(lab: Lab) -> list[psutil.Process]:
+    """Processes of this lab's slow links."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            words = process.cmdline()
+            if "harness.lab.wire" in words and any(lab.tag in word for word in words):
+                found.append(process)
+    return found
 
 
 def test_a_new_host_key_is_refused_until_a_person_agrees(lab: Lab, devices: Any, tmp_path: Path) -> None:

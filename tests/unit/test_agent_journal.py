@@ -56,6 +56,19 @@ def test_inference_line_has_the_fields_of_the_waist(tmp_path: Any) -> None:
     assert odd["label"] == [1, 2]
 
 
+def test_what_ends_a_watched_thread_is_raised_by_every_other_line_but_the_last(tmp_path: Any) -> None:
+    journal = Journal(str(tmp_path / "trial.jsonl"), VirtualClock())
+    for work in (lambda: None, lambda: int("first"), lambda: int("second")):
+        thread = threading.Thread(target=journal.watch, args=(work,))
+        thread.start()
+        thread.join()
+    for write in (lambda: journal.inference(40, **INFERENCE), lambda: journal.write("note", text="x"), journal.check):
+        with pytest.raises(ValueError, match="first"):
+            write()
+    journal.close("failed", error="agent")
+    assert [line["kind"] for line in lines_of(journal.path)] == ["inference", "note", "failed"]
+
+
 def test_values_that_json_cannot_hold_become_null(tmp_path: Any) -> None:
     path = str(tmp_path / "trial.jsonl")
     journal = Journal(path, VirtualClock())

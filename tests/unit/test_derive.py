@@ -196,9 +196,28 @@ def test_energy_of_a_counter_is_last_minus_first():
 
 
 def test_energy_of_power_readings_is_the_area_under_them():
-    power = [reading(0, 2.0, t_s=0), reading(1, 4.0, t_s=5), reading(2, None, t_s=7), reading(3, 1.0, t_s=10)]
+    power = [reading(0, 2.0, t_s=0), reading(1, 4.0, t_s=5), reading(3, 1.0, t_s=10)]
     values = energy(window(ROWS, {"power_w": power}))
     assert values["energy_j"].value == pytest.approx(3.0 * 5 + 2.5 * 5)
+
+
+@pytest.mark.parametrize("between", ["nothing", "null"])
+def test_what_was_drawn_while_a_meter_was_silent_is_not_made_up(between):
+    """A charger is plugged in, a rail fails, a command hangs: the area under a gap is nobody's measurement."""
+    known = [0.0, 0.5, 1.0, 9.0, 9.5, 10.0]
+    times = known if between == "nothing" else [n / 2 for n in range(21)]
+    power = [reading(n, 2.0 if t_s in known else None, t_s=t_s) for n, t_s in enumerate(times)]
+    values = energy(window(ROWS, {"power_w": power}))
+    assert values["energy_j"].value is None
+    assert values["energy_j"].reason == "readings cover 20 % of the window, 80 % are needed"
+
+
+def test_a_short_gap_costs_its_own_seconds_and_inferences():
+    power = [reading(n, 2.0 if n != 10 else None, t_s=n / 2) for n in range(21)]    # unknown from 4.5 s to 5.5 s
+    values = energy(window(ROWS, {"power_w": power}))
+    assert values["energy_j"].value == pytest.approx(18.0) and values["power_mean_w"].value == pytest.approx(2.0)
+    outside = [one for one in ROWS if not 4.5e9 < one.t_ns < 5.5e9]
+    assert values["energy_mj_per_inference"].n == len(outside)
 
 
 def test_only_inferences_of_the_metered_time_share_its_energy():

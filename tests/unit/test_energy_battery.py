@@ -13,23 +13,25 @@ def write_phone(root: Path, **files: str) -> None:
         (folder / name).write_text(text + "\n")
 
 
-def reading(source: BatteryGauge, root: Path) -> tuple:
-    """(power_w, battery_current_ma)."""
+def reading(source: BatteryGauge, root: Path, turns: int = 1) -> tuple:
+    """(power_w, battery_current_ma) of the last turn."""
+    for _ in range(turns - 1):
+        source.read(str(root), 0)
     found = {measurement.metric: measurement.value for measurement in source.read(str(root), 0)}
     return found["power_w"], found["battery_current_ma"]
 
 
-@pytest.mark.parametrize(("raw", "unit", "sign"), [
-    ("-500000", "uA", 1),                       # AOSP and the kernel's ABI
-    ("500000", "uA", -1),                       # reversed sign
-    ("-500", "mA", 1),
-    ("500", "mA", -1),
+@pytest.mark.parametrize(("raw", "unit", "sign", "turns"), [
+    ("-500000", "uA", 1, 1),                    # AOSP and the kernel's ABI
+    ("500000", "uA", -1, 1),                    # reversed sign
+    ("-500", "mA", 1, 10),
+    ("500", "mA", -1, 10),
 ])
-def test_unit_and_sign_are_calibrated_and_recorded(tmp_path: Path, raw: str, unit: str, sign: int) -> None:
+def test_unit_and_sign_are_calibrated_and_recorded(tmp_path: Path, raw: str, unit: str, sign: int, turns: int) -> None:
     write_phone(tmp_path, current_now=raw)
     source = BatteryGauge()
     assert source.available(str(tmp_path))
-    assert reading(source, tmp_path) == (pytest.approx(2.0), pytest.approx(-500.0))
+    assert reading(source, tmp_path, turns) == (pytest.approx(2.0), pytest.approx(-500.0))
     assert (source.current_unit, source.sign) == (unit, sign)
     label = source.read(str(tmp_path), 0)[0].source
     assert unit in label
@@ -77,10 +79,31 @@ def test_sign_is_learnt_while_charging_too(tmp_path: Path) -> None:
     assert reading(source, tmp_path) == (pytest.approx(2.0), pytest.approx(-500.0))
 
 
-def test_a_unit_that_was_taken_for_ma_is_corrected(tmp_path: Path) -> None:
+@pytest.mark.parametrize("charge_full", ["4000000", "4000"])
+def test_there_is_no_power_before_the_unit_is_known(tmp_path: Path, charge_full: str) -> None:
+    """Whatever charge_full says: a vendor gives it in uAh beside a current in mA."""
     source = BatteryGauge()
-    write_phone(tmp_path, current_now="-15000")             # 15 mA in uA, just woken up
-    reading(source, tmp_path)
+    write_phone(tmp_path, current_now="-15000", charge_full=charge_full, power_now="300")    # 15 mA, just woken up
+    assert "a unit not known yet" in source.read(str(tmp_path), 0)[0].source
+    assert reading(source, tmp_path, 8) == (None, None)
+    assert source.reason == "whether current_now is in uA or mA is not known yet"
+
+
+def test_currents_while_the_cable_is_in_say_nothing_about_the_unit(tmp_path: Path) -> None:
+    source = BatteryGauge()
+    write_phone(tmp_path, current_now="-500")
+    reading(source, tmp_path, 9)
+    write_phone(tmp_path, current_now="-976", status="Not charging")    # the phone runs on the cable
+    reading(source, tmp_path, 20)
+    write_phone(tmp_path, current_now="-976")
+    assert reading(source, tmp_path, 9) == (None, None)
+    assert reading(source, tmp_path) == (pytest.approx(3.904), pytest.approx(-976.0))
+
+
+def test_a_small_current_is_no_larger_once_the_unit_is_known(tmp_path: Path) -> None:
+    source = BatteryGauge()
+    write_phone(tmp_path, current_now="-15000")
+    assert reading(source, tmp_path, 3) == (None, None)
     write_phone(tmp_path, current_now="-500000")
     assert reading(source, tmp_path)[0] == pytest.approx(2.0)
     write_phone(tmp_path, current_now="-15000")

@@ -133,6 +133,25 @@ def test_hwmon_several_rails_have_no_total(tmp_path: Path) -> None:
     assert values(source, tmp_path) == pytest.approx({"ina219_cpu_power_w": 1.2, "ina219_cpu_2_power_w": 2.4})
 
 
+@pytest.mark.parametrize("file", ["curr1_input", "in1_input"])
+def test_hwmon_one_rail_that_fails_first_does_not_make_the_other_the_total(tmp_path: Path, file: str) -> None:
+    for number in (1, 2):
+        write(tmp_path, f"/sys/class/hwmon/hwmon{number}/name", "ina219")
+        write(tmp_path, f"/sys/class/hwmon/hwmon{number}/in1_input", "12000")
+        write(tmp_path, f"/sys/class/hwmon/hwmon{number}/curr1_input", str(100 * number))
+    failing = tmp_path / "sys/class/hwmon/hwmon1" / file
+    text = failing.read_text()
+    failing.unlink()
+    failing.mkdir()                             # it is there, and reading it is an error
+    source = HwmonRail()
+    assert source.available(str(tmp_path))
+    assert "2 rails" in source.reason
+    assert values(source, tmp_path) == {"ina219_1_power_w": None, "ina219_1_2_power_w": pytest.approx(2.4)}
+    failing.rmdir()
+    failing.write_text(text)
+    assert values(source, tmp_path) == pytest.approx({"ina219_1_power_w": 1.2, "ina219_1_2_power_w": 2.4})
+
+
 def test_hwmon_leaves_batteries_and_ina3221_to_others(tmp_path: Path) -> None:
     write(tmp_path, "/sys/class/power_supply/BAT0/type", "Battery")
     for number, name in ((0, "BAT0"), (1, "ina3221")):
@@ -175,6 +194,21 @@ def test_rapl_sums_packages_and_nothing_else(tmp_path: Path) -> None:
     assert values(source, tmp_path) == pytest.approx(
         {"package_0_energy_j": 3.0, "package_0_core_energy_j": 1.0, "package_0_dram_energy_j": 1.0,
          "package_1_energy_j": 2.0, "psys_energy_j": 9.0, "energy_j": 5.0})
+
+
+def test_rapl_counts_the_dies_of_a_package_where_the_kernel_does(tmp_path: Path) -> None:
+    source = Rapl()
+    for extra_uj in (0, 1000000):
+        for package in (0, 1):
+            for die in (0, 1):
+                zone = f"intel-rapl:{2 * package + die}"
+                rapl_zone(tmp_path, zone, f"package-{package}-die-{die}", 5000000 + (die + 1) * extra_uj)
+                rapl_zone(tmp_path, zone + ":0", "core", 2000000 + extra_uj)
+        assert source.available(str(tmp_path))
+        found = values(source, tmp_path)
+    assert found["energy_j"] == pytest.approx(6.0)
+    assert found["package_1_die_1_energy_j"] == pytest.approx(2.0)
+    assert found["package_1_die_1_core_energy_j"] == pytest.approx(1.0)
 
 
 def test_rapl_undoes_wraps_and_never_goes_back(tmp_path: Path) -> None:

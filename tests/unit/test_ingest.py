@@ -120,6 +120,16 @@ def test_provenance_follows_the_source(store):
     assert found["sampler_cost_us"] == ("sampler", "us", "measured")
 
 
+def test_a_part_of_another_provenance_than_its_source_is_stored_as_that(store):
+    lines = lines_of(energy="power")
+    sample = next(line for line in lines if line["kind"] == "sample")
+    sample["values"]["jetson_rail.estimate_power_w"], sample["modelled"] = 9.0, ["jetson_rail.estimate_power_w", 3]
+    assert take(store, text_of(lines)).problems == ()
+    [row] = store.read("measurement", metric="estimate_power_w")
+    assert (row["source"], row["unit"], row["provenance"]) == ("jetson_rail", "W", "modelled")
+    assert {row["provenance"] for row in store.read("measurement", metric="power_w")} == {"measured"}
+
+
 def test_traffic_is_recorded_asked_and_achieved(store):
     lines = lines_of()
     for line in lines:

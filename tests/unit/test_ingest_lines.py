@@ -60,7 +60,8 @@ BAD_CONTENT = [
     {"kind": "k" * 5000}, {"kind": ""}, {"kind": "note", "t_ns": 2**64},
     {"kind": "sample", "values": {}, "t_ns": -2**90}, {"kind": "start", "trial": TRIAL.id}, {"kind": "sample"},
     {"kind": "sample", "values": [1]}, {"kind": "sample", "values": {f"m{number}": 1 for number in range(600)}},
-    {"kind": "sample", "values": {}, "emulated": 3}, {"kind": "decision", "index": 3},
+    {"kind": "sample", "values": {}, "emulated": 3},
+    {"kind": "sample", "values": {}, "modelled": "x"}, {"kind": "decision", "index": 3},
     {"kind": "decision", "branch": "full", "index": None}]
 
 
@@ -120,6 +121,8 @@ def change(line: dict[str, Any], **fields: Any) -> dict[str, Any]:
     ({"t_ns": 2**70}, False), ({"due_ns": 2**63}, False), ({"due_ns": True}, False), ({"sample": 1.5}, False),
     ({"status": "great"}, False), ({"status": None}, False), ({"index": None}, False), ({"index": 0}, False),
     ({"correct": "yes"}, False), ({"feasible": -(2**70)}, False), ({"branch": 7}, False),
+    ({"queue_ms": 10**400}, False), ({"queue_ms": 10**30}, False), ({"latency_ms": 1.7e308}, False),
+    ({"latency_ms": -1e16}, False),
     ({"label": "cat"}, True), ({"label": [1]}, True), ({"label": None}, True), ({"latency_ms": 3}, True),
     ({"branch": "\x1b[2Jfull\x07\u202e"}, True), ({"branch": "\ud800"}, True), ({"phase": "cool\x00"}, True)])
 def test_a_bad_value_costs_its_own_row_only(store, fields, kept):
@@ -132,6 +135,7 @@ def test_a_bad_value_costs_its_own_row_only(store, fields, kept):
     total = sum(line["kind"] == "inference" for line in lines)
     assert found.state == "done" and found.inferences == len(store.read("inference")) == total - (not kept)
     assert len(store.read("event", kind="bad_line")) == (not kept)
+    assert derive_trial(store, TRIAL.id)
     for row in store.read("inference"):
         assert all(value.isprintable() for value in row.values() if isinstance(value, str))
         assert all(math.isfinite(value) for value in row.values() if isinstance(value, float))

@@ -1,7 +1,14 @@
 """The lab's parts that need no root: what boards show is what the agent's readers read, and a wire's arithmetic."""
+import contextlib
+import errno
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from db.journal_rows import Context
@@ -12,10 +19,11 @@ from device_agents.sensors.thermal import Thermal
 from harness import apt
 from harness.errors import ConfigError
 from harness.fleet import load_fleet
-from harness.lab import adbd_build, board, lab, phone
+from harness.lab import adbd_build, board, cgroup, faults, lab, loopback, phone, sshd
 from harness.lab.board import SYNTHETIC, Board, boards
 from harness.lab.box import write_tree
 from harness.lab.wire import Shape, Wire
+from harness.transports.ssh import SshTransport
 from tests import lab_kit
 
 ALL = {one.kind: one for one in (*boards(), phone.phone())}
@@ -115,6 +123,36 @@ def test_a_lab_that_is_not_there_says_how_to_start_one(tmp_path: Path) -> None:
         lab.down(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["thesis", "thesis/ch1.txt"])
+def test_a_lab_takes_no_folder_that_has_something_in_it(name: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """`down` deletes the folder, and an `up` that fails calls it: here sshd is missing, too."""
+    monkeypatch.setattr(sshd, "PLACES", "")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "ch1.txt").write_text("a year of work")
+    with pytest.raises(ConfigError, match=r"thesis.* --folder DIR"):
+        lab.up(tmp_path / name, 1, 0, tmp_path, print, unprivileged=True)
+    assert (tmp_path / "thesis" / "ch1.txt").read_text() == "a year of work"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="OpenSSH"):       # an empty folder would do
+        lab.up(tmp_path / "empty", 1, 0, tmp_path, print, unprivileged=True)
+
+
+def test_a_lab_that_cannot_be_deleted_can_be_ended_again(tmp_path: Path, monkeypatch: Any) -> None:
+    folder = tmp_path / "lab"
+    (folder / "devices" / "loop-a").mkdir(parents=True)
+    (folder / lab.STATE).write_text('{"mode": "loopback", "subnet": 0, "members": []}')
+
+    def busy(path: Path) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", busy)
+        with pytest.raises(ConfigError, match=r"devices cannot be deleted \(Device or resource busy\)"):
+            lab.down(folder)
+    lab.down(folder)
+    assert not folder.exists()
+
+
 @pytest.mark.skipif(bool(lab_kit.no_sshd()), reason=lab_kit.no_sshd() or "-")
 def test_a_loopback_lab_leaves_nothing_behind(tmp_path: Path) -> None:
     with lab_kit.running(tmp_path / "lab", 2, 0, loopback=True) as (made, devices):
@@ -132,6 +170,57 @@ def test_a_loopback_lab_leaves_nothing_behind(tmp_path: Path) -> None:
             assert str(tmp_path).encode() not in process.read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             continue
+
+
+@pytest.mark.skipif(bool(lab_kit.no_sshd()), reason=lab_kit.no_sshd() or "-")
+@pytest.mark.parametrize("program", ["exec sleep 600", "trap '' TERM; while :; do sleep 1; done"])
+def test_what_a_loopback_device_set_free_ends_with_its_lab(
+        program: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """As the agent does: a session of its own, no parent that we know, nothing of the device's folder in its name."""
+    monkeypatch.setattr(loopback, "STOP_S", 0.5)
+    with lab_kit.running(tmp_path / "lab", 2, 0, loopback=True) as (_, devices):
+        pids = []
+        for device in devices.values():
+            made = SshTransport(device, tmp_path)
+            free = f'cd /; setsid sh -c "{program}" > /dev/null 2>&1 < /dev/null & echo $!'
+            told = made.run(["sh", "-c", free], 20.0)
+            made.close()
+            pids.append(int(told.stdout))
+        loopback.stop(tmp_path / "lab" / "devices" / "loop-a")
+        assert [lives(pid) for pid in pids] == [False, True]        # the other device's is left alone
+    assert not lives(pids[1])
+
+
+def lives(pid: int) -> bool:
+    """Whether it runs; one that nobody has buried does not."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def test_memory_runs_out_only_where_a_device_s_is_limited(tmp_path: Path, monkeypatch: Any) -> None:
+    """A kernel without control groups for memory: the fault would take all that this machine has."""
+    monkeypatch.setattr(cgroup, "ROOT", tmp_path / "cgroup")
+    made = lab.Lab(tmp_path, "namespaces", 0, (lab.Member("lab-nano-a", "nano", 0, "10.77.0.10", 22),))
+    with pytest.raises(ConfigError, match=r"lab-nano-a: .*no memory controller.*kill-agent"):
+        faults.inject(made, "lab-nano-a", "out-of-memory")
+
+
+def test_what_eats_memory_stops_by_itself() -> None:
+    """Should the limit not hold after all. ulimit: should it not stop."""
+    argv = ["/bin/sh", "-c", 'ulimit -v 2000000; exec "$@"', "sh", sys.executable, "-c", faults._HOG, "8"]
+    assert subprocess.run(argv, timeout=60.0, check=False).returncode == 0
+
+
+def test_a_missing_controller_costs_no_other(tmp_path: Path, monkeypatch: Any) -> None:
+    """Version 2 refuses a line that names one which it lacks, so each has a line of its own."""
+    monkeypatch.setattr(cgroup, "ROOT", tmp_path)
+    (tmp_path / "cgroup.controllers").write_text("memory\n")
+    asked = tmp_path / "cgroup.subtree_control"
+    os.mkfifo(asked)
+    with os.fdopen(os.open(asked, os.O_RDONLY | os.O_NONBLOCK)) as kernel:
+        cgroup.Cgroup("ef/lab-nano-a").create()
+        assert kernel.read() == "+cpu+memory+pids"
 
 
 def test_phones_that_cannot_be_built_leave_a_lab_without_them(

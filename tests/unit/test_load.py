@@ -19,7 +19,7 @@ from device_agents.clock import BootClock
 from device_agents.journal import Journal
 from device_agents.load import LoadPlayer, Steps
 from device_agents.peer import Place
-from device_agents.seams import Engine, UserError
+from device_agents.seams import Clock, Engine, UserError
 from device_agents.serve import Server
 from device_agents.sysfs import Files
 from device_agents.wire import LoadTrace
@@ -285,6 +285,47 @@ def test_stop_ends_the_children_at_once_and_twice_is_harmless(tmp_path: Path) ->
     assert not any(alive(pid) for pid in pids)
     assert load.pids() == []
     assert lines(journal, "loadgen") == []
+
+
+class Starved(Clock):
+    """More than a second passes between any two looks of the reporting thread, `count` times; then it may break."""
+
+    def __init__(self, count: int, breaks: bool = False) -> None:
+        self.left, self.breaks, self.skipped_ns, self.real = count, breaks, 0, BootClock()
+
+    def now_ns(self) -> int:
+        if threading.current_thread().name == "loadgen":
+            self.left -= 1
+            self.skipped_ns += 1100000000 if self.left > 0 else 0
+            if self.breaks and self.left < 0:
+                raise ZeroDivisionError("what nobody expects")
+        return self.real.now_ns() + self.skipped_ns
+
+    def sleep_until(self, t_ns: int) -> None:
+        self.real.sleep_until(t_ns - self.skipped_ns)
+
+
+def test_lines_go_on_when_more_than_a_second_passes_between_two(tmp_path: Path) -> None:
+    clock = Starved(20)
+    journal = Journal(str(tmp_path / "trial.jsonl"), clock)
+    load = LoadPlayer(LoadTrace("x", ("t_s", "mem_mb"), ((0.0, 8.0),)), 1, journal, clock)
+    load.start(clock.now_ns())
+    wait_for(lambda: clock.left < 0 and lines(journal, "loadgen"))
+    load.stop()
+    journal.check()
+    found = lines(journal, "loadgen")
+    assert len(found) >= 4 and max(line["span_s"] for line in found) >= 1.1
+
+
+def test_what_ends_the_reporting_thread_ends_the_trial(tmp_path: Path) -> None:
+    clock = Starved(5, breaks=True)
+    journal = Journal(str(tmp_path / "trial.jsonl"), BootClock())
+    load = LoadPlayer(LoadTrace("x", ("t_s", "mem_mb"), ((0.0, 8.0),)), 1, journal, clock)
+    load.start(clock.now_ns())
+    wait_for(lambda: clock.left < 0)
+    load.stop()
+    with pytest.raises(ZeroDivisionError, match="what nobody expects"):
+        journal.write("note", text="the loop's next line")
 
 
 def test_children_hold_no_descriptor_of_the_agents(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from device_agents import frames, tls
 from device_agents.frames import Gone, Refused
+from device_agents.journal import JournalBroken
 from device_agents.peer import Peer, Place, Unanswered
 from device_agents.seams import Engine
 from device_agents.serve import Server
@@ -249,6 +250,22 @@ def test_a_stranger_is_refused_and_logged_and_the_device_is_told_why(served: Ser
     assert eventually(lambda: any("a wrong key" in line for line in served.log))
     peer.close()
     assert served.is_open(), "a stranger's goodbye must not end it"
+
+
+@pytest.mark.parametrize("error", [ValueError("what nobody expects"), JournalBroken("disk full")])
+def test_what_ends_the_probing_thread_is_raised_unless_the_journal_does(error: Exception) -> None:
+    def note(_text: str) -> None:
+        raise error
+
+    served = Served()
+    peer = Peer(served.place(), SAMPLE_B, ["a", "b"], 0.2, Shaper({}, 1, "edge", lambda _column: None), note)
+    assert peer.link()["rtt_ms"] > 0
+    served.server._over.set()
+    assert eventually(lambda: not peer._thread.is_alive())
+    assert peer.link() == {"rtt_ms": None, "net_mbps": None}
+    with pytest.raises(ValueError) if isinstance(error, ValueError) else contextlib.suppress(Unanswered):
+        peer.ask("a", sample(7))
+    peer.close()
 
 
 def test_only_the_certificate_of_the_trial_is_believed(served: Served) -> None:

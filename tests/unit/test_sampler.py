@@ -148,7 +148,7 @@ def test_a_sensor_that_raises_is_switched_off_once_and_the_rest_goes_on(tmp_path
     sensing.stop()
     assert bad.asked == 2
     notes = [line["text"] for line in lines(journal) if line["kind"] == "note" and "late" not in line["text"]]
-    assert notes == ["bad switched off: ValueError: bus error"]
+    assert notes == ["sensor bad switched off: ValueError: bus error"]
     assert "temp_c" not in sensing.latest()
 
 
@@ -191,7 +191,7 @@ def test_why_there_are_no_joules_is_noted_when_it_changes(tmp_path: Path) -> Non
     wait_for(lambda: meter.asked >= 5)
     sensing.stop()
     notes = [line["text"] for line in lines(journal) if line["kind"] == "note" and "late" not in line["text"]]
-    assert notes == ["gauge: cable", "gauge: gives joules again"]
+    assert notes == ["gauge.power_w: meter", "gauge: cable", "gauge: gives joules again"]
 
 
 def test_scripted_values_override_and_are_marked(tmp_path: Path) -> None:

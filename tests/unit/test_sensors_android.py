@@ -78,12 +78,36 @@ def test_later_answers_replace_earlier_ones(tmp_path: Path) -> None:
     root, sensor = phone(tmp_path, BATTERY, THERMAL % 0), AndroidServices()
     sensor.read(root)
     (tmp_path / "battery.txt").write_text(BATTERY.replace("level: 67", "level: 66"))
+    assert again(sensor, root, lambda reading: reading["battery_pct"] == 66.0)["temp_c"] == 38.25
+
+
+def test_a_faked_battery_is_read_and_said(tmp_path: Path) -> None:
+    faked = BATTERY.replace("state:\n", "state:\n  (UPDATES STOPPED -- use 'reset' to restart)\n")
+    root, sensor = phone(tmp_path, faked, THERMAL % 0), AndroidServices()
+    reading = sensor.read(root)
+    assert (reading["battery_pct"], reading["charging"], reading["battery_mv"]) == (67.0, 1.0, 3964.0)
+    assert sensor.reason == "the battery is faked; to end that: dumpsys battery reset"
+    (tmp_path / "battery.txt").write_text(BATTERY)
+    again(sensor, root, lambda _: not sensor.reason)
+
+
+def test_a_service_that_stops_answering_is_forgotten_and_the_other_stays(tmp_path: Path) -> None:
+    root, sensor = phone(tmp_path, BATTERY, THERMAL % 0), AndroidServices()
+    sensor.read(root)
+    (tmp_path / "battery.txt").unlink()         # dumpsys ends with another code than 0
+    reading = again(sensor, root, lambda reading: reading["battery_pct"] is None)
+    assert (reading["charging"], reading["battery_mv"], reading["temp_c"]) == (None, None, 38.25)
+    assert sensor.reason.endswith("/system/bin/dumpsys gives no answer to: battery")
+
+
+def again(sensor: AndroidServices, root: str, condition: object) -> dict:
+    """Reads until it is so; returns that reading."""
     for _ in range(1000):
-        if sensor.read(root)["battery_pct"] == 66.0:
-            break
+        reading = sensor.read(root)
+        if condition(reading):
+            return reading
         time.sleep(0.01)
-    assert sensor.read(root)["battery_pct"] == 66.0
-    assert sensor.read(root)["temp_c"] == 38.25
+    raise AssertionError("did not happen in 10 s")
 
 
 @pytest.mark.parametrize(("battery", "thermal"), [

@@ -1,6 +1,7 @@
 """Temperature, clock, battery, GPU, Pi throttling: each board's files as documented, and what may be wrong."""
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,21 @@ esac
     sensor = PiThrottle()
     assert sensor.read(str(tmp_path)) == {"throttled": 1.0, "arm_clock_mhz": 1500.345728, "soc_temp_c": 48.3}
     assert "vcgencmd" in sensor.source
+
+
+def test_a_vcgencmd_that_stops_answering_leaves_no_old_values(tmp_path: Path) -> None:
+    write(tmp_path, "/proc/device-tree/model", PI_MODEL)
+    write(tmp_path, THROTTLED, "0\n")
+    write_vcgencmd(tmp_path, f"test -e {tmp_path}/gone && exit 255\necho \"temp=48.3'C\"\n")
+    sensor = PiThrottle()
+    assert sensor.read(str(tmp_path))["soc_temp_c"] == 48.3
+    write(tmp_path, "/gone", "")
+    for _ in range(1000):
+        if sensor.read(str(tmp_path))["soc_temp_c"] is None:
+            break
+        time.sleep(0.01)
+    assert sensor.read(str(tmp_path)) == {"throttled": 0.0, "arm_clock_mhz": None, "soc_temp_c": None}
+    assert "gives no answer to: " in sensor.reason
 
 
 @pytest.mark.parametrize("body", ["echo throttled=0xZZ\n", "exit 1\n", "echo 'VCHI initialization failed'; exit 255\n",

@@ -4,7 +4,7 @@ import stat
 import time
 from pathlib import Path
 
-from device_agents.slow_command import SlowCommand
+from device_agents.slow_command import Questions, SlowCommand
 
 
 def program(folder: Path, body: str) -> str:
@@ -83,3 +83,42 @@ def test_close_leaves_no_process(tmp_path: Path) -> None:
     assert alive(shell)
     command.close()
     assert not alive(shell)
+
+
+def answered(questions: Questions, turns: int) -> dict:
+    """The values after so many turns, each with its answer in."""
+    for _ in range(turns):
+        questions.turn(wait_s=10.0)
+    return questions.values()
+
+
+def test_what_is_not_answered_in_two_turns_is_forgotten_and_comes_back(tmp_path: Path) -> None:
+    body = f"test -e {tmp_path}/$1.fails && exit 1\ntest -e {tmp_path}/$1.odd && echo what\necho \"$1=3\"\n"
+    questions = Questions(SlowCommand(program(tmp_path, body)), ["a", "b"],
+                          lambda question, answer: {question: 3.0} if answer == question + "=3\n" else None)
+    questions.round(wait_s=10.0)
+    assert questions.values() == {"a": 3.0, "b": 3.0}
+    (tmp_path / "a.fails").write_text("")
+    assert answered(questions, 2) == {"a": 3.0, "b": 3.0}
+    assert questions.reason == ""
+    assert answered(questions, 2) == {"b": 3.0}
+    assert questions.reason == f"{tmp_path}/tool gives no answer to: a"
+    (tmp_path / "a.fails").rename(tmp_path / "b.odd")
+    assert answered(questions, 4) == {"a": 3.0}
+    assert questions.reason.endswith("no answer to: b")
+    (tmp_path / "b.odd").unlink()
+    assert answered(questions, 2) == {"a": 3.0, "b": 3.0}
+    assert questions.reason == ""
+
+
+def test_a_command_that_is_given_up_leaves_no_values(tmp_path: Path) -> None:
+    body = f"test -e {tmp_path}/hang && sleep 1000\necho \"$1\"\n"
+    questions = Questions(SlowCommand(program(tmp_path, body), deadline_s=0.2), ["a"], lambda _, answer: {answer: 1.0})
+    questions.round(wait_s=10.0)
+    assert questions.values() == {"a\n": 1.0}
+    (tmp_path / "hang").write_text("")
+    questions.turn()
+    assert questions.values() == {"a\n": 1.0}   # still out
+    time.sleep(0.3)
+    questions.turn()
+    assert questions.values() == {} and "did not answer" in questions.reason

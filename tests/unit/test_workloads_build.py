@@ -8,7 +8,7 @@ import torch
 from device_agents.seams import UserError
 from tests.network_kit import HALVES, two_stages, write_plugins
 from workloads.build import build_bundle
-from workloads.bundle import open_bundle
+from workloads.bundle import TRAINING, open_bundle
 from workloads.parent import load_parent
 from workloads.recipe import Recipe
 from workloads.seams import Progress
@@ -28,7 +28,8 @@ RECIPE = Recipe("halves", "small", 3)
 
 @pytest.fixture
 def plugins(tmp_path: Path) -> list[str]:
-    texts = {"tasks/halves.py": HALVES, "models/small.py": two_stages(), "methods/best.py": METHOD}
+    pools = {f"models/pool{size}.py": two_stages().replace("(stage, stage))", f"({size}, {size}))") for size in (8, 16)}
+    texts = {"tasks/halves.py": HALVES, "models/small.py": two_stages(), "methods/best.py": METHOD, **pools}
     return [write_plugins(tmp_path / "my_plugins", texts)]
 
 
@@ -61,6 +62,13 @@ def test_an_export_that_is_made_anew_trains_nothing(tmp_path: Path, plugins: lis
     assert any("reused the trained weights" in line for line in second.log)
     assert second.folder.bundle == first.folder.bundle
     net = load_parent(tmp_path, second.folder, plugins)
+    facts = second.folder.path / TRAINING
+    kept = facts.read_text()
+    for damaged in ("", "[]", None):
+        facts.unlink() if damaged is None else facts.write_text(damaged)
+        with pytest.raises(UserError, match=r"training\.json is missing or damaged; delete .* and build again"):
+            load_parent(tmp_path, second.folder, plugins)
+    facts.write_text(kept)
     next((tmp_path / "cache" / "weights").iterdir()).write_bytes(b"cut sho")
     with pytest.raises(UserError, match=r"gone or do not fit; delete .* and build again"):
         load_parent(tmp_path, second.folder, plugins)
@@ -102,6 +110,9 @@ def test_a_killed_build_leaves_no_bundle_and_goes_on(tmp_path: Path, plugins: li
     (RECIPE._replace(task="quarters"), [], "halves"),
     (RECIPE._replace(model="operators", task="digits"), [], "exactly one class"),
     (RECIPE, ["bets"], "best"),
+    (RECIPE._replace(model="pool16"), [], r"pool16 cannot take samples of halves \(1x8x8\): .*Choose another model"),
+    (RECIPE._replace(model="pool8", training={"half_epochs": 1}), [],
+     r"pool8 cannot take samples of halves \(1x4x4 at half resolution, which training\.half_epochs asks for\)"),
 ])
 def test_mistakes_leave_nothing_behind(tmp_path: Path, plugins: list[str], recipe: Recipe, methods: list[str],
                                        says: str) -> None:

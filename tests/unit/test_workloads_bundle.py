@@ -132,6 +132,20 @@ def test_a_recipe_of_a_plugin_changes_with_its_text(tmp_path: Path) -> None:
     assert Recipe("digits", "mine", 1).digest([str(tmp_path)]) != first
 
 
+@pytest.mark.parametrize(("library", "trains_anew"), [
+    ("torch", True), ("numpy", True), ("onnx", False), ("onnxruntime", False)])
+def test_a_library_of_another_version_makes_another_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                           library: str, trains_anew: bool) -> None:
+    recipe = Recipe("digits", "resnet_digits", 1)
+    before, weights = recipe.digest(), recipe.weights_digest()
+    facts = tmp_path / f"{library}-99.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {library}\nVersion: 99.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert recipe.digest() != before
+    assert (recipe.weights_digest() != weights) == trains_anew
+
+
 def test_planning_needs_no_torch() -> None:
     code = ("import sys; from workloads.recipe import Recipe; import workloads.bundle, workloads.trace_file\n"
             "Recipe('digits', 'resnet_digits', 1).digest()\n"

@@ -10,6 +10,7 @@ from device_agents.seams import UserError
 from workloads.cifar_files import read_pickle
 from workloads.recipe import load_task
 from workloads.splits import held_out, stratified
+from workloads.tasks import har
 from workloads.tasks.fsdd import log_mel, read_clip
 
 
@@ -76,6 +77,59 @@ def test_a_clip_of_another_kind_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"RIFF")
     with pytest.raises(UserError, match="cannot be read"):
         read_clip(path)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 31])
+def test_a_clip_that_is_cut_short_is_refused(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "0_jo_0.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(b"\1\2" * 32)
+    assert len(read_clip(path)) == 32
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(UserError, match=rf"0_jo_0\.wav is cut short: {64 - cut} of 64 bytes .* clone"):
+        read_clip(path)
+
+
+@pytest.fixture
+def har_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Ten windows of each activity, of noise, in the published layout."""
+    folder = tmp_path / har.FOLDER
+    for part in ("train", "test"):
+        signals = folder / part / "Inertial Signals"
+        signals.mkdir(parents=True)
+        np.savetxt(folder / part / f"y_{part}.txt", np.arange(60) % 6 + 1, fmt="%d")
+        for number, name in enumerate(har.SIGNALS):
+            noise = np.random.default_rng(number).standard_normal((60, har.STEPS))
+            np.savetxt(signals / f"{name}_{part}.txt", noise, fmt="%.3f")
+    monkeypatch.setenv("EDGEFLEET_DATA", str(tmp_path))
+    return folder
+
+
+def test_a_whole_har_folder_is_read(har_folder: Path) -> None:
+    data = load_task("har").load()
+    assert [len(split.y) for split in data] == [48, 12, 60]
+    assert set(data.train.y.tolist()) == set(range(6))
+
+
+@pytest.mark.parametrize(("name", "row", "text", "says"), [
+    ("y_test.txt", 7, "9", "whole number from 1 to 6"),
+    ("y_test.txt", 7, "0", "whole number from 1 to 6"),
+    ("y_test.txt", 7, "1.5", "whole number from 1 to 6"),
+    ("y_test.txt", 7, "walking", "is damaged"),
+    ("Inertial Signals/body_acc_x_test.txt", 7, " ".join(["nan"] * har.STEPS), "row 7 holds a number that is not f"),
+    ("Inertial Signals/total_acc_z_test.txt", 9, " ".join(["1e99"] * har.STEPS), "row 9 holds a number"),
+    ("Inertial Signals/total_acc_z_test.txt", 60, "", "has shape"),
+])
+def test_damaged_har_files_are_refused_by_name(har_folder: Path, name: str, row: int, text: str, says: str) -> None:
+    path = har_folder / "test" / name
+    lines = path.read_text().splitlines()
+    lines[row - 1] = text
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=rf"{path.name} .*{says}.*unpack the data set again"):
+        load_task("har").load()
 
 
 def test_log_mel_finds_the_pitch_and_the_moment() -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from device_agents.seams import UserError
-from workloads.author_database import RESNET18_CIFAR100
+from tests.author_database import RESNET18_CIFAR100
 from workloads.describe import describe, parse_shape
 from workloads.size import measure
 

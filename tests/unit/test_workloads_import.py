@@ -8,8 +8,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from device_agents.seams import UserError
 from workloads.bundle import find_bundle, imported_names
+from workloads.export import INPUT, OUTPUT
 from workloads.import_onnx import import_bundle, macs_of
+from workloads.quantise import to_int8
 from workloads.recipe import Recipe
+from workloads.seams import Split
 
 SHAPE = (1, 1, 32, 32)
 
@@ -51,6 +54,20 @@ def test_files_become_branches_largest_first(tmp_path: Path) -> None:
     found = find_bundle(home, Recipe("digits", "mine", 5))
     assert found is not None and found.bundle.id == folder.bundle.id
     assert imported_names(home) == ["mine"]
+
+
+def test_a_float_file_comes_before_its_8_bit_form(tmp_path: Path) -> None:
+    model, rng = network(), np.random.default_rng(0)
+    large = saved(tmp_path / "large.onnx", model)
+    calibration = Split(rng.standard_normal((4, *SHAPE[1:])).astype(np.float32), np.arange(4))
+    model.graph.input[0].name = model.graph.node[0].input[0] = INPUT
+    model.graph.output[0].name = model.graph.node[-1].output[0] = OUTPUT
+    int8 = tmp_path / "int8.onnx"
+    int8.write_bytes(to_int8(model.SerializeToString(), calibration, "int8"))
+    folder = import_bundle(tmp_path / "home", [int8, large], "digits", "mine", lambda _: None).folder
+    first, second = folder.bundle.branches
+    assert first.macs == second.macs
+    assert (first.id, first.precision, second.id, second.precision) == ("large", "float32", "int8", "int8")
 
 
 def test_importing_twice_is_the_same_bundle(tmp_path: Path) -> None:

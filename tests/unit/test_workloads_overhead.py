@@ -1,11 +1,14 @@
 """Training overhead: costs add up as stated, shared parts count once, and early stopping stops."""
+import time
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from workloads.branches import BranchSpec, early_exit, full, operators
 from workloads.models.operators import chain
-from workloads.overhead import FLOPS_A_MAC, Point, curve
+from workloads.overhead import FLOPS_A_MAC, Point, curve, train_alone, train_jointly
 from workloads.seams import Dataset, Model, Split, Task
 from workloads.settings import TrainSettings
 from workloads.size import measure
@@ -14,6 +17,7 @@ from workloads.supernet import Shape, SuperNet, residual
 torch.set_num_threads(1)                        # tiny networks: a second thread only waits
 
 SETTINGS = TrainSettings(epochs=4, batch=16, lr=0.1, sampled=2)
+VALIDATION_S = 0.8
 
 
 class Halves(Task):
@@ -32,16 +36,31 @@ class Halves(Task):
         return Dataset(*splits)
 
 
+class Pause(nn.Module):
+    """Makes validation take its time, and training none."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            time.sleep(VALIDATION_S)
+        return x
+
+
 class Small(Model):
     """Branches that share the stem and the first stage."""
+
+    after: type[nn.Module] = nn.Identity            # the operator
 
     def branches(self) -> tuple[BranchSpec, ...]:
         return full(2), early_exit(1), operators(2, stage2="svd")
 
     def build(self, shape: tuple[int, ...], classes: int, specs: tuple[BranchSpec, ...]) -> SuperNet:
         look = Shape(4, (4, 8), blocks=(1, 1), strides=((1, 1), (2, 2)), kernel=(3, 3),
-                     operator=lambda name, stage: chain(name, (4, 8), (2, 2)))
+                     operator=lambda name, stage: nn.Sequential(chain(name, (4, 8), (2, 2)), self.after()))
         return residual(look, specs, shape[0], classes)
+
+
+class SlowToJudge(Small):
+    after = Pause
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +101,22 @@ def test_alone_stops_at_the_joint_accuracy(points: list[Point]) -> None:
 def test_saving_is_a_signed_percentage(points: list[Point]) -> None:
     point = points[1]
     assert point.saved_pct("flops") == pytest.approx(100 * (point.joint.flops / point.alone.flops - 1))
+
+
+def test_epochs_of_the_full_branch_alone_do_not_wear_out_patience() -> None:
+    settings = SETTINGS._replace(epochs=10, full_share=0.7)
+    task, specs = Halves(), Small().branches()
+    joint = train_jointly(task, Small(), specs, task.load(), settings, 1, lambda _: None, patience=1)
+    assert 7 < joint.epochs <= 10
+    assert joint.passes == 96 * (7 + 3 * (joint.epochs - 7))
+    assert min(joint.accuracy.values()) > 0.7       # of two classes: no branch is left at chance
+    single = train_jointly(task, Small(), specs[:1], task.load(), settings, 1, lambda _: None, patience=1)
+    assert single.epochs < 7                        # one branch alone: every epoch is a joint one
+
+
+def test_seconds_include_the_last_validation() -> None:
+    settings, data = SETTINGS._replace(epochs=1), Halves().load()
+    full_one, _, slow = SlowToJudge().branches()
+    joint = train_jointly(Halves(), SlowToJudge(), (full_one, slow), data, settings, 1, lambda _: None, patience=1)
+    alone = train_alone(Halves(), SlowToJudge(), slow, data, settings, 1, lambda _: None, target=1.1)
+    assert min(joint.seconds, alone.seconds) >= VALIDATION_S

@@ -43,6 +43,8 @@ def test_a_users_generator_is_found_by_name(tmp_path: Path) -> None:
     ("t_s,cpu_pct\n", "at least one row"),
     ("t_s,cpu_pct\n0,nan\n", "not finite"),
     ("t_s,cpu_pct,cpu_pct\n0,1,2\n", "twice"),
+    ("t_x,cpu_pct\n0,1\n50,2\n", r"row 2: t_x = 50 is not within 0 to 1.*call the column t_s"),
+    ("t_x,cpu_pct\n-0.5,1\n", r"row 1: t_x = -0\.5 is not within 0 to 1"),
 ])
 def test_a_bad_table_is_refused_with_its_place(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(UserError, match=says):

@@ -48,11 +48,15 @@ def read_clip(path: Path) -> Floats:
     try:
         with wave.open(str(path)) as file:
             kind = (file.getframerate(), file.getnchannels(), file.getsampwidth())
-            data = file.readframes(file.getnframes())
+            frames = file.getnframes()
+            data = file.readframes(frames)
     except (wave.Error, EOFError, OSError) as error:
         raise UserError(f"task fsdd: {path} cannot be read: {error}") from None
     if kind != (RATE_HZ, 1, 2) or not data:
         raise UserError(f"task fsdd: {path} is not mono 16-bit at {RATE_HZ} Hz, or is empty")
+    if len(data) != 2 * frames:
+        raise UserError(f"task fsdd: {path} is cut short: {len(data)} of {2 * frames} bytes of sound are there; clone "
+                        "the data set again")
     return np.frombuffer(data, "<i2").astype(np.float32) / 32768.0
 
 

@@ -18,6 +18,7 @@ FOLDER = "UCI HAR Dataset"
 SIGNALS = tuple(f"{kind}_{axis}" for kind in ("body_acc", "body_gyro", "total_acc") for axis in "xyz")
 STEPS = 128
 VALIDATION = 0.15
+AGAIN = "unpack the data set again"
 
 
 class Har(Task):
@@ -53,11 +54,18 @@ def _read(part: str) -> tuple[Floats, Labels]:
     tables = []
     for path in paths:
         try:
-            tables.append(np.loadtxt(path, dtype=np.float32))
+            tables.append(np.loadtxt(path, dtype=np.float32, ndmin=1))
         except ValueError as error:
-            raise UserError(f"task har: {path} is damaged: {error}") from None
-    y = tables[0].astype(np.int64) - 1
+            raise UserError(f"task har: {path} is damaged: {error}; {AGAIN}") from None
+    labels = tables[0]
+    if labels.ndim != 1 or not np.isin(labels, range(1, Har.classes + 1)).all():
+        raise UserError(f"task har: {paths[0]} is damaged: each line must be one whole number from 1 to {Har.classes}; "
+                        f"{AGAIN}")
+    y = labels.astype(np.int64) - 1
     for path, table in zip(paths[1:], tables[1:], strict=True):
         if table.shape != (len(y), STEPS):
-            raise UserError(f"task har: {path} has shape {table.shape}, expected {(len(y), STEPS)}")
+            raise UserError(f"task har: {path} has shape {table.shape}, expected {(len(y), STEPS)}; {AGAIN}")
+        if not np.isfinite(table).all():
+            row = int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0]) + 1
+            raise UserError(f"task har: {path} is damaged: row {row} holds a number that is not finite; {AGAIN}")
     return np.stack(tables[1:], axis=1)[:, :, None], y
