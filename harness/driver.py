@@ -100,13 +100,16 @@ def _closed(results: Iterator[TrialResult]) -> Iterator[TrialResult]:
 def _bench(resolved: Resolved, home: Home, store: Store, todo: Sequence[Trial], tokens: Mapping[str, int]) -> Bench:
     every = {**{one.bundle.id: one for one in resolved.bundles.values()}, **resolved.derived}
     engine = resolved.campaign.trial.engine     # rates and deadlines refer to it, whatever a method's own may be
+    reference = {name: costed_as(engine, runtime) for (name, of), runtime in resolved.runtimes.items()
+                 if of == engine and runtime != NO_RUNTIME}
     keys = {(trial.device, trial.bundle, *costed_as(trial.engine, trial.runtime), canonical_json(trial.knobs))
             for trial in todo}
-    keys |= {(trial.device, parent, engine, resolved.runtimes[trial.device, engine], canonical_json(trial.knobs))
-             for trial in todo if (parent := every[trial.bundle].bundle.training.get("parent"))}
+    keys |= {(trial.device, every[trial.bundle].bundle.training.get("parent") or trial.bundle,
+              *reference[trial.device], canonical_json(trial.knobs)) for trial in todo if trial.device in reference}
     costs = {key: costs for key in sorted(keys) if (costs := store.costs(*key))}
     return Bench(str(home.path), resolved.fleet, {name: str(one.path) for name, one in every.items()},
-                 costs, dict(tokens), resolved.campaign.preflight, resolved.campaign.plugin_dirs)
+                 costs, dict(tokens), resolved.campaign.preflight, resolved.campaign.plugin_dirs,
+                 reference=reference)
 
 
 class _Book:
@@ -126,10 +129,8 @@ class _Book:
             one = self._devices[result.device]
             self._store.save_device(one.name, one.transport, one.device_class, one.slowdown, one.provenance,
                                     result.facts)
-        if result.costs:
-            engine, runtime = costed_as(trial.engine, trial.runtime)
-            self._store.save_costs(result.device, trial.bundle, engine, runtime, canonical_json(trial.knobs),
-                                   result.costs)
+        for key, costs in result.costs.items():
+            self._store.save_costs(*key, costs)
         if result.state == "running":
             self._begin(result)
         elif result.state == "skipped":

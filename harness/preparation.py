@@ -16,14 +16,15 @@ from typing import Any, NamedTuple
 import workloads
 from device_agents import registry
 from device_agents.seams import UserError
-from device_agents.wire import Trial, canonical_json, sha256_of
+from device_agents.wire import LoadTrace, Trial, canonical_json, sha256_of
 from harness.config import CampaignSpec
 from harness.errors import AgentFailed
 from harness.fleet import FleetSpec
-from workloads.bundle import write_file
+from workloads.bundle import MANIFEST, digest_of, write_file
 from workloads.recipe import load_plugin, plugin_path
 from workloads.seams import Method
 
+WORKLOADS = Path(workloads.__path__[0])
 PreparationKey = tuple[str, str, str]           # label, device, bundle that it starts from
 
 
@@ -61,40 +62,54 @@ def needs_preparation(campaign: CampaignSpec, label: str) -> bool:
 
 
 def file_of(home: Path, campaign: CampaignSpec, label: str, fleet: FleetSpec, device: str, parent: str,
-            runtime: str) -> Path:
-    """Where it is kept: named by all that it follows from, the facts of the device and its peers among them."""
+            runtime: str, traces: Sequence[LoadTrace]) -> Path:
+    """Where it is kept: named by all that it follows from, the facts of the device and its peers among them.
+
+    `traces` are those that it may see; they count by their content, as in a trial's id.
+    """
     spec = campaign.method(label)
     facts = [fleet.devices[name].model_dump(mode="json", exclude_none=True) for name in (device, *spec.peers)]
     halves = [plugin_path("methods", spec.adapter, campaign.plugin_dirs),
               Path(registry.file_of("device_agents.adapters", spec.adapter, campaign.plugin_dirs))]
-    sources = sorted(sha256(path.read_bytes()).hexdigest() for path in reached_from(halves))
+    method = method_of(spec.adapter, campaign.plugin_dirs)
+    scored = twin_files() if campaign.tuning and method and method.space else set()
+    sources = sorted(sha256(path.read_bytes()).hexdigest() for path in reached_from(halves) | scored)
     digest = sha256_of({
         "method": spec.model_dump(mode="json", exclude_none=True), "parent": parent, "devices": facts,
-        "runtime": runtime, "seed": campaign.seed, "sources": sources, "traces": list(campaign.matrix.trace),
+        "runtime": runtime, "seed": campaign.seed, "sources": sources,
+        "traces": [(trace.name, trace.digest()) for trace in traces],
         "trial": campaign.trial.model_dump(mode="json", exclude_none=True),
         "tuning": campaign.tuning.model_dump(mode="json", exclude_none=True) if campaign.tuning else None})
     return home / "prepared" / f"{digest}.json"
 
 
-def reached_from(files: Iterable[Path]) -> set[Path]:
-    """These files and all of workloads/ that they import, at the top or inside a function, directly or not."""
-    room, found, left = Path(workloads.__path__[0]), set[Path](), list(files)
+@functools.cache
+def twin_files() -> set[Path]:
+    """What decides how settings are scored: the search, and of the agent all that runs on the virtual clock."""
+    replay = Path(registry.file_of("device_agents.engines", "replay"))
+    agent = replay.parents[1]
+    return {Path(__file__).with_name("tuning.py"), *reached_from([agent / "simulation.py", replay], agent)}
+
+
+def reached_from(files: Iterable[Path], room: Path = WORKLOADS) -> set[Path]:
+    """These files and all of the room that they import, at the top or inside a function, directly or not."""
+    found, left = set[Path](), list(files)
     while left:
         path = left.pop()
         if path in found:
             continue
         found.add(path)
-        left += [file for parts in _modules_in(path.read_text(encoding="utf-8"))
+        left += [file for parts in _modules_in(path.read_text(encoding="utf-8"), room.name)
                  if (file := room.joinpath(*parts).with_suffix(".py")).is_file()]
     return found
 
 
 @functools.cache                                # a plan asks for the same few files dozens of times
-def _modules_in(text: str) -> tuple[tuple[str, ...], ...]:
-    """What an import in this text may mean below workloads/: a module, or a name in one."""
+def _modules_in(text: str, package: str) -> tuple[tuple[str, ...], ...]:
+    """What an import in this text may mean below the package: a module, or a name in one."""
     asked: list[tuple[str, ...]] = []
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "workloads":
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package:
             parts = tuple(str(node.module).split(".")[1:])
             asked += [parts, *((*parts, alias.name) for alias in node.names)]
     return tuple(asked)
@@ -110,6 +125,12 @@ def read_preparation(path: Path, label: str) -> Preparation | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no preparation ({error}); delete it and run again") from None
+
+
+def is_whole(made: Preparation, home: Path) -> bool:
+    """Whether the home still has the bundle and the learned artifact that the preparation names."""
+    return ((home / "bundles" / made.bundle / MANIFEST).is_file()
+            and (made.learned is None or digest_of(learned_path(home, made.learned)) == made.learned))
 
 
 def write_preparation(path: Path, made: Preparation) -> None:

@@ -3,17 +3,15 @@
 Called by cli/run.py between building and running. Every row of the campaign that asks for it gets one Preparation for
 each device and bundle, written whole and reused by content, so a killed run goes on where it stopped; trials of a
 training chain are real trials of their own campaign "NAME/learning". Refuses to look at the evaluation: it is handed
-tuning traces, whose seeds are other ones, and validation data.
+tuning traces, whose seeds are other ones, and validation data. A trace that no seed changes is told in the log.
 """
-import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from db.store import Store
-from device_agents.wire import Cost, LoadTrace, Trial, canonical_json, costed_as
+from device_agents.wire import Cost, Trial, canonical_json, costed_as
 from harness.campaign import derive_seed, trial_id, trial_of
 from harness.device import plugin_files
 from harness.driver import run_trials
@@ -21,15 +19,25 @@ from harness.errors import AgentFailed, DeviceUnreachable, DeviceUnsupported
 from harness.fleet import NO_RUNTIME, DeviceSpec
 from harness.home import Home
 from harness.leases import lock_devices
-from harness.preparation import Preparation, file_of, learned_in, method_of, write_learned, write_preparation
+from harness.preparation import Preparation, learned_in, method_of, write_learned, write_preparation
 from harness.resolve import Resolved, Waiting
 from harness.roll_call import ask_devices, runtime_of
-from harness.runner import PROFILE_ROUNDS, Bench, Runner, deadline_ms, full_latency_ms, period_ms
+from harness.runner import (
+    PROFILE_ROUNDS,
+    PROFILE_WARMUP,
+    Bench,
+    Runner,
+    deadline_ms,
+    full_latency_ms,
+    period_ms,
+)
 from harness.tuning import Draw, Lesson, Twin, best_of, search
+from harness.tuning_traces import lesson_trace, mean_load_pct, tuning_traces, unseeded
 from workloads.bundle import BundleFolder
 from workloads.seams import DeviceCase, Method, Prepared, Progress, Report
 
 MOST_TUNED_ARRIVALS_S = 60.0                    # of virtual time, however slow the device
+PEAK_RUNS, LOADS = 3, 2                         # of a branch in a profile: runs for its memory; loads for both
 
 
 class _Row(NamedTuple):
@@ -56,21 +64,16 @@ def prepare_missing(resolved: Resolved, home: Home, store: Store, report: Callab
         with report(f"prepare {one.label} for {one.device}, {one.key[0]}/{one.key[1]} seed {one.key[2]}") as show:
             row = _opened(resolved, home, store, one, devices)
             done = _prepare(resolved, home, store, row, show)
-        write_preparation(_file(resolved, home, one), done)
+        write_preparation(one.file, done)
         made.append(done)
     return made
-
-
-def _file(resolved: Resolved, home: Home, one: Waiting) -> Path:
-    return file_of(home.path, resolved.campaign, one.label, resolved.fleet, one.device,
-                   resolved.bundles[one.key].bundle.id, one.runtime)
 
 
 def _opened(resolved: Resolved, home: Home, store: Store, one: Waiting, devices: Sequence[str]) -> _Row:
     """The row with its device's costs, which are profiled where the store has none."""
     device, parent = resolved.fleet.devices[one.device], resolved.bundles[one.key]
     campaign = resolved.campaign
-    trace = _tuning_traces(resolved, 1.0)[0]
+    trace = tuning_traces(campaign, 1.0)[0]
     prototype = trial_of(campaign, resolved.fleet, one.device, one.label, parent, one.runtime, trace, 0, 0)
     engine = campaign.trial.engine              # a method's own engine, remote for one, changes no cost of the branches
     runtime = resolved.runtimes[one.device, engine]
@@ -84,12 +87,13 @@ def _opened(resolved: Resolved, home: Home, store: Store, one: Waiting, devices:
     return _Row(one, device, parent, method, {cost.branch: cost for cost in costs}, peers, prototype)
 
 
-def _costs(resolved: Resolved, home: Home, store: Store, trial: Trial, devices: Sequence[str]) -> tuple[Cost, ...]:
+def _costs(resolved: Resolved, home: Home, store: Store, trial: Trial, devices: Sequence[str],
+           derived: Sequence[BundleFolder] = ()) -> tuple[Cost, ...]:
     """Idle costs of the trial's branches on its device, which is profiled where the store has none."""
-    key = trial.device, trial.bundle, trial.engine, trial.runtime, canonical_json(trial.knobs)
+    key = trial.device, trial.bundle, *costed_as(trial.engine, trial.runtime), canonical_json(trial.knobs)
     costs = store.costs(*key)
     if not costs:
-        with _runner(resolved, home, devices) as runner:
+        with _runner(resolved, home, devices, derived) as runner:
             costs = runner.profiled(trial)
         store.save_costs(*key, costs)
     return costs
@@ -116,8 +120,10 @@ def _prepare(resolved: Resolved, home: Home, store: Store, row: _Row, show: Repo
     if row.method.per_device:
         offline = row.method.prepare(_case(resolved, home, row), show)
     settings, log = dict(offline.settings), list(offline.log)
-    profiled = [*row.costs.values(), *(cost for costs in row.peers.values() for cost in costs)]
-    budget = {"device_s": _profile_s(profiled), **offline.budget}
+    if seen := unseeded(campaign):
+        log.append(f"the same for every seed, so the evaluation's own were there to be seen: {', '.join(seen)}")
+    device_s = profile_s(_all_costs(resolved, home, store, row, offline))
+    budget = {**offline.budget, "device_s": device_s + offline.budget.get("device_s", 0.0)}
     drawn: tuple[dict[str, Any], ...] = ()
     if campaign.tuning and row.method.space and (why := _untunable(row, offline)):
         log.append(f"not tuned: {why}")
@@ -156,10 +162,10 @@ def _untunable(row: _Row, offline: Prepared) -> str:
 
 def _case(resolved: Resolved, home: Home, row: _Row) -> DeviceCase:
     campaign = resolved.campaign
-    loads = [load for trace in _tuning_traces(resolved, campaign.trial.duration_s) for load in _loads(trace)]
+    loaded_pct = mean_load_pct(tuning_traces(campaign, campaign.trial.duration_s), campaign.trial.duration_s)
     full_ms = full_latency_ms(row.parent.bundle, tuple(row.costs.values()))
     return DeviceCase(home.path, row.parent, row.device.name, row.costs,
-                      deadline_ms(row.prototype.deadline, full_ms), statistics.fmean(loads) if loads else 0.0,
+                      deadline_ms(row.prototype.deadline, full_ms), loaded_pct,
                       campaign.method(row.waiting.label).settings, derive_seed(campaign.seed, "prepare"),
                       campaign.plugin_dirs)
 
@@ -171,9 +177,9 @@ def _tune(resolved: Resolved, home: Home, row: _Row, settings: Mapping[str, Any]
     full_ms, count = full_latency_ms(bundle, costs), campaign.tuning.configurations
     period, deadline = period_ms(row.prototype.arrival, full_ms), deadline_ms(row.prototype.deadline, full_ms)
     duration_s = min(MOST_TUNED_ARRIVALS_S, campaign.tuning.arrivals * (period or full_ms or 1.0) / 1e3)
-    traces = _tuning_traces(resolved, duration_s)
+    traces = tuning_traces(campaign, duration_s)
     lesson_s = min(duration_s, campaign.trial.duration_s)       # as long as the real ones, where the budget allows
-    lessons = [Lesson(_lesson_trace(resolved, lesson_s, number), lesson_s,
+    lessons = [Lesson(lesson_trace(campaign, lesson_s, number), lesson_s,
                       derive_seed(campaign.seed, f"tuning/lesson/{number}"))
                for number in range(_chain_length(resolved, row.method))]
     twin, done = Twin(home, row.device, row.parent, row.costs, plugin_files(campaign.plugin_dirs), row.peers), 0
@@ -205,7 +211,7 @@ def _learn(resolved: Resolved, home: Home, store: Store, row: _Row, settings: Ma
         seed = derive_seed(campaign.seed, f"learning/{number}")
         trial = row.prototype._replace(
             campaign=chain, label=f"{row.waiting.label} (training)", learned=learned, seed=seed, repeat=number,
-            block=number, trace=_lesson_trace(resolved, campaign.trial.duration_s, number),
+            block=number, trace=lesson_trace(campaign, campaign.trial.duration_s, number),
             settings={**row.prototype.settings, **settings, "learn": True})
         trial = trial._replace(id=trial_id(trial))
         store.save_bundle(row.parent.bundle)
@@ -235,36 +241,34 @@ def _chain_length(resolved: Resolved, method: Method) -> int:
     return 0 if not method.training_trials else asked or method.training_trials
 
 
-def _tuning_traces(resolved: Resolved, duration_s: float, dimension: str = "tuning") -> list[LoadTrace]:
-    """The campaign's traces from seeds that no trial of the evaluation has."""
-    from workloads.trace_file import load_trace
-
-    campaign = resolved.campaign
-    seed = derive_seed(campaign.seed, f"{dimension}/trace")
-    return [load_trace(name, duration_s, seed, campaign.plugin_dirs) for name in campaign.matrix.trace]
-
-
-def _lesson_trace(resolved: Resolved, duration_s: float, number: int) -> LoadTrace:
-    """Of a chain's n-th trial: the campaign's traces in turn, each time from another seed."""
-    traces = _tuning_traces(resolved, duration_s, f"learning/{number}")
-    return traces[number % len(traces)]
+def _all_costs(resolved: Resolved, home: Home, store: Store, row: _Row, offline: Prepared) -> list[Cost]:
+    """All that is profiled for the row: the parent here and at its peers, and what was derived, now, to be billed."""
+    costs = [*row.costs.values(), *(cost for found in row.peers.values() for cost in found)]
+    if offline.bundle:
+        engine, runtime = costed_as(row.prototype.engine, row.prototype.runtime)
+        trial = row.prototype._replace(bundle=offline.bundle.bundle.id, engine=engine, runtime=runtime, peers=(),
+                                       link={})
+        store.save_bundle(offline.bundle.bundle)
+        costs += _costs(resolved, home, store, trial, [row.device.name], [offline.bundle])
+    return costs
 
 
-def _loads(trace: LoadTrace) -> list[float]:
-    """Co-running load of each row, weighted by nothing: rows of a trace are of about one length."""
-    at = trace.columns.index("cpu_pct") if "cpu_pct" in trace.columns else None
-    return [] if at is None else [float(row[at] or 0.0) for row in trace.rows]
-
-
-def _profile_s(costs: Iterable[Cost]) -> float:
-    """What profiling took on the devices: rounds of every branch, and loading them."""
-    return sum(cost.latency_ms * PROFILE_ROUNDS + (cost.load_ms or 0.0) for cost in costs) / 1e3
+def profile_s(costs: Iterable[Cost]) -> float:
+    """What profiling took on the devices, estimated from what it found; nothing where costs were stated."""
+    spent_ms = 0.0
+    for cost in costs:
+        if cost.source == "profile":
+            joules = PROFILE_ROUNDS if cost.energy_mj is not None else 0        # rounds of their own
+            spent_ms += (PROFILE_WARMUP + PROFILE_ROUNDS + PEAK_RUNS + joules) * cost.latency_ms
+            spent_ms += LOADS * (cost.load_ms or 0.0)
+    return spent_ms / 1e3
 
 
 @contextmanager
-def _runner(resolved: Resolved, home: Home, devices: Sequence[str]) -> Iterator[Runner]:
+def _runner(resolved: Resolved, home: Home, devices: Sequence[str],
+            derived: Sequence[BundleFolder]) -> Iterator[Runner]:
     with lock_devices(home.leases, devices) as tokens:
-        bundles = {one.bundle.id: str(one.path) for one in resolved.bundles.values()}
+        bundles = {one.bundle.id: str(one.path) for one in (*resolved.bundles.values(), *derived)}
         runner = Runner(Bench(str(home.path), resolved.fleet, bundles, {}, tokens, resolved.campaign.preflight,
                               resolved.campaign.plugin_dirs))
         try:

@@ -12,8 +12,9 @@ from harness.campaign import BundleKey, Cell, Plan, bundle_key, expand, selected
 from harness.config import CampaignSpec, load_campaign
 from harness.fleet import FLEET_FILE, NO_RUNTIME, DeviceSpec, FleetSpec, host_only, load_fleet
 from harness.home import Home
-from harness.preparation import Preparation, PreparationKey, file_of, needs_preparation, read_preparation
+from harness.preparation import Preparation, PreparationKey, file_of, is_whole, needs_preparation, read_preparation
 from harness.roll_call import Facts, ask_devices, known_facts, runtime_of
+from harness.tuning_traces import tuning_traces
 from workloads.bundle import BundleFolder, find_bundle, imported_names, open_bundle
 from workloads.recipe import Recipe
 
@@ -27,6 +28,7 @@ class Waiting(NamedTuple):
     device: str
     key: BundleKey
     runtime: str
+    file: Path                                  # where it is to be kept
 
 
 class Resolved(NamedTuple):
@@ -100,15 +102,19 @@ def _preparations(campaign: CampaignSpec, fleet: FleetSpec, cells: Collection[Ce
     found: dict[PreparationKey, Preparation | None] = {}
     waiting = []
     needing = {label for label in campaign.matrix.method if needs_preparation(campaign, label)}
+    traces = tuning_traces(campaign, campaign.trial.duration_s)
     for label, name, key in dict.fromkeys((cell.method, cell.device, bundle_key(cell)) for cell in cells):
         runtime = runtimes.get((name, campaign.engine(label)))
         if label not in needing or key not in bundles or runtime is None or home is None:
             continue
         folder = bundles[key]
-        one = read_preparation(file_of(home.path, campaign, label, fleet, name, folder.bundle.id, runtime), label)
+        file = file_of(home.path, campaign, label, fleet, name, folder.bundle.id, runtime, traces)
+        one = read_preparation(file, label)
+        if one is not None and not is_whole(one, home.path):
+            one = None                          # what it made was deleted since: it is made again
         found[label, name, folder.bundle.id] = one
         if one is None and runtime != NO_RUNTIME:
-            waiting.append(Waiting(label, name, key, runtime))
+            waiting.append(Waiting(label, name, key, runtime, file))
     return found, tuple(waiting)
 
 

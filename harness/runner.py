@@ -31,14 +31,12 @@ from harness.leases import Windows
 from harness.peers import Peers
 from harness.preflight import limits
 from harness.preparation import learned_path
-from harness.seams import Report, TrialResult
+from harness.seams import CostKey, Report, TrialResult
 from workloads.bundle import BundleFolder, open_bundle
 
 SETUP_S = 90.0                                  # import the runtime, load the branches, on the slowest board
 PROFILE_ROUNDS, PROFILE_WARMUP = 20, 3
 PROFILE_S = 600.0
-
-CostKey = tuple[str, str, str, str, str]        # device, bundle, engine, runtime, knobs
 
 
 class Bench(NamedTuple):
@@ -51,6 +49,7 @@ class Bench(NamedTuple):
     tokens: dict[str, int]
     preflight: PreflightSpec
     plugin_dirs: tuple[str, ...]
+    reference: dict[str, tuple[str, str]] = {}  # noqa: RUF012  device -> the campaign's engine and its runtime there
 
 
 class _Session:
@@ -153,24 +152,25 @@ class Runner:
             session.pushed.add(trial.learned)
         return folder
 
-    def _cost(self, session: _Session, trial: Trial, bundle: BranchBundle) -> tuple[tuple[Cost, ...], tuple[Cost, ...]]:
-        """The costs of the trial's branches on its device, and those of them that were profiled just now."""
-        engine, runtime = costed_as(trial.engine, trial.runtime)
-        key = (trial.device, trial.bundle, engine, runtime, canonical_json(trial.knobs))
-        if key in self._costs:
-            return self._costs[key], ()
-        local = trial._replace(engine=engine, runtime=runtime, peers=(), link={})
-        order = self._order(local, 0, bundle, (), session)._replace(
-            extra={
-                   "profile": {"rounds": PROFILE_ROUNDS, "warmup": PROFILE_WARMUP}})
-        with self._windows.measured(session.device.spec):
-            self._costs[key] = session.device.profile(order, PROFILE_S)
-        return self._costs[key], self._costs[key]
+    def _cost(self, session: _Session, trial: Trial,
+              bundle: BranchBundle) -> tuple[tuple[Cost, ...], dict[CostKey, tuple[Cost, ...]]]:
+        """The costs of the trial's branches on its device, and all that was profiled just now: what rates and deadlines
+        refer to is, where that is another engine on the same bundle. A parent was profiled before it had a child."""
+        own = (trial.device, trial.bundle, *costed_as(trial.engine, trial.runtime), canonical_json(trial.knobs))
+        missing = [key for key in dict.fromkeys((own, self._reference(trial, bundle)))
+                   if key not in self._costs and key[1] == trial.bundle]
+        for key in missing:
+            local = trial._replace(engine=key[2], runtime=key[3], peers=(), link={})
+            order = self._order(local, 0, bundle, (), session)._replace(
+                extra={"profile": {"rounds": PROFILE_ROUNDS, "warmup": PROFILE_WARMUP}})
+            with self._windows.measured(session.device.spec):
+                self._costs[key] = session.device.profile(order, PROFILE_S)
+        return self._costs[own], {key: self._costs[key] for key in missing}
 
     def _order(self, trial: Trial, attempt: int, bundle: BranchBundle, costs: tuple[Cost, ...],
                session: _Session) -> Order:
         spec = session.device.spec
-        full_ms = full_latency_ms(bundle, self._reference(trial, bundle) or costs)
+        full_ms = full_latency_ms(bundle, self._costs.get(self._reference(trial, bundle)) or costs)
         return Order(
             trial=trial, attempt=attempt, token=self._bench.tokens[trial.device],
             period_ms=period_ms(trial.arrival, full_ms), deadline_ms=deadline_ms(trial.deadline, full_ms), costs=costs,
@@ -178,11 +178,12 @@ class Runner:
             power_model=spec.power_model, plugins={name: digest for name, (digest, _) in self._plugins.items()},
             extra={"replay": dict(spec.simulate)} if spec.simulate else {})
 
-    def _reference(self, trial: Trial, bundle: BranchBundle) -> tuple[Cost, ...]:
-        """Costs of the bundle that this one was derived from: rates and deadlines are those of all rows of a cell."""
-        parent = bundle.training.get("parent")
-        return next((costs for (device, of, _, _, knobs), costs in self._costs.items()
-                     if (device, of, knobs) == (trial.device, parent, canonical_json(trial.knobs))), ())
+    def _reference(self, trial: Trial, bundle: BranchBundle) -> CostKey:
+        """The costs that rates and deadlines refer to, the same for all rows of a cell: those of the campaign's engine,
+        on the bundle that this one was derived from, if it was."""
+        engine, runtime = self._bench.reference.get(trial.device) or costed_as(trial.engine, trial.runtime)
+        parent = bundle.training.get("parent") or trial.bundle
+        return trial.device, parent, engine, runtime, canonical_json(trial.knobs)
 
     def _wait(self, device: Device, trial: Trial, attempt: int) -> tuple[str, bytes]:
         """Silent until the trial ends. A channel that dies is no failed trial: it is asked again when it is due."""

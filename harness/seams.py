@@ -37,6 +37,9 @@ class Transport(Protocol):
     def close(self) -> None: ...
 
 
+CostKey = tuple[str, str, str, str, str]        # device, bundle, engine, runtime, knobs
+
+
 class TrialResult(NamedTuple):
     """What happened to one attempt of a trial. Travels from a site to the driver, which alone writes the database.
 
@@ -59,7 +62,7 @@ class TrialResult(NamedTuple):
     period_ms: float | None = None
     deadline_ms: float | None = None
     facts: dict[str, Any] | None = None                # of a device contacted for the first time in this run
-    costs: tuple[Cost, ...] = ()                       # profiled for this trial's bundle on the way
+    costs: dict[CostKey, tuple[Cost, ...]] = {}        # noqa: RUF012  profiled for this trial on the way
 
 
 Report = Callable[[TrialResult], None]

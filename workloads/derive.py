@@ -1,8 +1,9 @@
 """Derived bundles: a parent's full branch and samples as they are, with further branches made of the parent's weights.
 
 Called by offline halves that make something for one device. The full branch and the samples keep their bytes, so that
-costs and the deadline of the parent hold (costs go by artifact) and both bundles are judged on the same samples. The
-manifest names the parent under `training`. The test split is never loaded: its samples are copied from the parent.
+the parent's rates and deadlines hold and both bundles are judged on the same samples; costs go by bundle, so that each
+derived one is profiled itself. The manifest names the parent under `training`. The test split is never loaded: its
+samples are copied from the parent.
 """
 import json
 from collections.abc import Mapping, Sequence

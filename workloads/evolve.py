@@ -26,11 +26,12 @@ from device_agents import registry
 from device_agents.seams import Engine, UserError
 from device_agents.wire import BranchBundle, canonical_json, sha256_of
 from workloads import export, train
-from workloads.bundle import BundleFolder, open_bundle, read_training, write_bundle, write_file
+from workloads.bundle import MANIFEST, BundleFolder, open_bundle, read_training, write_bundle, write_file
+from workloads.derive import evaluation
 from workloads.models.operators import Concat
 from workloads.parent import load_parent
 from workloads.recipe import load_task
-from workloads.seams import Floats, Progress, Report, Split
+from workloads.seams import Floats, Progress, Report
 from workloads.supernet import SuperNet
 
 FORMAT = "edgefleet-evolve-1"                   # the engine's
@@ -54,7 +55,7 @@ def evolve_bundle(home: Path, parent: BundleFolder, plugin_dirs: Sequence[str], 
     pointer = home / "bundles" / "evolved" / f"{key}.json"
     if pointer.is_file():
         path = home / "bundles" / str(json.loads(pointer.read_text(encoding="utf-8"))["bundle"])
-        if path.is_dir():
+        if (path / MANIFEST).is_file():
             return _described(open_bundle(path))
     folder = _build(home, parent, plugin_dirs, report)
     write_file(pointer, (canonical_json({"bundle": folder.bundle.id}) + "\n").encode("ascii"))
@@ -88,7 +89,7 @@ def _build(home: Path, parent: BundleFolder, plugin_dirs: Sequence[str], report:
     return write_bundle(
         home,
         bundle._replace(branches=branches, training={**bundle.training, "parent": bundle.id, "form": "evolve"}),
-        {branch: files[branch + RECIPE] for branch in exported}, _evaluation(parent),
+        {branch: files[branch + RECIPE] for branch in exported}, evaluation(parent),
         {"seconds": time.monotonic() - began, "export_worst": worst}, files)
 
 
@@ -211,14 +212,6 @@ def _cut(branch: str, data: bytes, layers: Sequence[str]) -> tuple[list[tuple[in
 
 def _bytes(tensor: Any) -> bytes:
     return bytes(tensor.detach().cpu().numpy().astype("<f4").tobytes())
-
-
-def _evaluation(folder: BundleFolder) -> Split:
-    """The samples that are in a bundle, as write_bundle takes them."""
-    bundle = folder.bundle
-    x = np.frombuffer(folder.files[bundle.samples].read_bytes(), np.dtype(bundle.dtype).newbyteorder("<"))
-    labels = json.loads(folder.files[bundle.labels].read_text(encoding="ascii"))
-    return Split(x.reshape(bundle.count, *bundle.shape), np.array(labels, np.int64))
 
 
 @contextmanager

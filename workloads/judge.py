@@ -98,7 +98,7 @@ class Judge:
     def _raw(self, choice: Choice) -> _Raw:
         spec, plain = self.space.spec(choice), self.network(choice)
         whole, parts = parts_of(inherit(self.net, spec), spec, self.shape), parts_of(plain, spec, self.shape)
-        passes = len(self.val.y) + min(RECALIBRATION, len(self.data.train.y))
+        passes = len(self.val.y) + recalibrated(len(self.data.train.y), RECALIBRATION)
         self.passes += passes
         self.flops += float(FLOPS_A_MAC * passes * sum(parts.values()))
         storage_b = sum(4 * parameter.numel() for parameter in folded(plain).parameters())
@@ -116,6 +116,12 @@ class Judge:
         accuracy = train.accuracy(plain, self.val)
         self.judgements.add(name, Judgement(accuracy, time.monotonic() - began))
         return accuracy
+
+
+def recalibrated(count: int, limit: int = 4096, batch: int = 128) -> int:
+    """How many of `count` samples train.recalibrate() sends forwards: whole batches, or all that fill none."""
+    rows = min(limit, count)
+    return rows // batch * batch or rows
 
 
 def _cost(measured: Mapping[str, float], model: cost_model.CostModel, spec: BranchSpec, whole: Parts,

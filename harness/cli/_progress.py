@@ -46,7 +46,8 @@ class Progress:
         if result.state == "running":
             self._running[result.device] = what
             if result.costs:
-                self._tell(f"{trial.device}: profiled {len(result.costs)} branches of {trial.task}/{trial.model}")
+                count = sum(map(len, result.costs.values()))
+                self._tell(f"{trial.device}: profiled {count} branches of {trial.task}/{trial.model}")
         else:
             self._running.pop(result.device, None)
             self._ended(result, what)

@@ -13,10 +13,11 @@ PLACE = 17
 FOLDED = False
 
 _NAMES = ("task", "model", "training_seed", "device", "method")
-_SPENT = (Column("passes", "own passes", "samples", 0, about="a sample forwards and backwards, beside the joint ones"),
+_SPENT = (Column("passes", "own passes", "samples", 0,
+                 about="samples through a network, beside the joint ones; whether backwards, too, the FLOPs say"),
           Column("flops", "own FLOPs", "G", 1, about="floating-point operations of these passes, in 10^9"),
           Column("finetune_epochs", "fine-tuned", "epochs", 0),
-          Column("device_s", "device time", "s", 2, about="profiling and training trials"),
+          Column("device_s", "device time", "s", 2, about="profiling (estimated from what it found), training trials"),
           Column("search_s", "search", "s", 2, about="tuning and offline search on the controller"))
 _SCALE = {"flops": 1e9}
 NOTHING = Missing("nothing of this kind was spent or recorded for the row")
@@ -29,23 +30,26 @@ def make(query: Query) -> Table:
         rows.append(_row(query, first, query.all_bundles[bundle], query.preparations.get((label, device, bundle))))
     columns = (*names(_NAMES),
                Column("joint_passes", "joint passes", "samples", 0, about="training that all rows of a network share"),
-               *_SPENT, Column("bytes", "pushed", "MB", 2, about="branches of the bundle that its trials run"),
+               *_SPENT,
+               Column("bytes", "pushed", "MB", 2,
+                      about="branches of the bundle that its trials run, and weights that they are derived from"),
                Column("configurations", "tuned over", "", 0, about="configurations drawn; one score for all methods"),
                Column("chosen", "chosen by it", numeric=False, detail=1))
     return Table("What each method had spent before its trials", columns, tuple(sorted(rows, key=_order)),
-                 ("All methods of a network share its joint training and its profile. A dash: nothing of this kind was "
-                  "spent or recorded.",), (), ("task", "model", "training_seed", "device"))
+                 ("All methods of a network share its joint training and its profile. Device time counts the profile "
+                  "for the rows that were prepared; any other row had its measured costs from the same one. A dash: "
+                  "nothing of this kind was spent or recorded.",), (), ("task", "model", "training_seed", "device"))
 
 
 def _row(query: Query, first: Row, parent: Row, made: Row | None) -> tuple[Cell, ...]:
     budget: dict[str, Any] = made.budget if made else {}
     spent = [float(budget[column.key]) / _SCALE.get(column.key, 1.0) if budget.get(column.key) else NOTHING
              for column in _SPENT]
-    size_b = sum(branch.size_b for branch in query.branches[first.bundle])
+    pushed_b = budget.get("bytes") or sum({one.artifact: one.size_b for one in query.branches[first.bundle]}.values())
     passes = parent.training.get("passes")
     chosen = canonical_json(made.settings) if made and made.settings else ""
     return (parent.task, parent.model, parent.seed, first.device, first.label,
-            NOTHING if passes is None else int(passes), *spent, size_b / 1e6,
+            NOTHING if passes is None else int(passes), *spent, pushed_b / 1e6,
             len(made.tuning) if made and made.tuning else NOTHING, chosen)
 
 

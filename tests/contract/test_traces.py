@@ -25,9 +25,24 @@ def test_same_seed_same_trace(name: str) -> None:
     assert load_trace(name, 10.0, 5).digest() == load_trace(name, 10.0, 5).digest()
 
 
-@pytest.mark.parametrize("name", ["bursty", "battery_drain"])
+@pytest.mark.parametrize("name", registry.names("workloads.traces"))
 def test_another_seed_is_another_trace(name: str) -> None:
     assert load_trace(name, 10.0, 5).digest() != load_trace(name, 10.0, 6).digest()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_ramp_climbs_to_all_cores_stays_and_falls(seed: int) -> None:
+    trace = load_trace("ramp", 8.0, seed)
+    times, loads = zip(*trace.rows, strict=True)
+    top = loads.index(100.0)
+    assert 0.0 == loads[0] < loads[1] < loads[2] < loads[top] == max(loads)
+    assert 100.0 > loads[top + 1] > loads[top + 2] == loads[-1] == 0.0
+    assert times[top + 1] - times[top] > 8.0 / 6                                # it stays
+
+
+def test_heights_and_lengths_of_a_ramps_steps_come_from_the_seed() -> None:
+    drawn = [tuple(zip(*load_trace("ramp", 8.0, seed).rows, strict=True)) for seed in range(20)]
+    assert len({times for times, _ in drawn}) == len({loads for _, loads in drawn}) == 20
 
 
 def test_battery_falls_from_full_to_empty() -> None:

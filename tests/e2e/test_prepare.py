@@ -51,6 +51,7 @@ def test_a_run_prepares_what_its_rows_need_and_a_second_one_reuses_it(campaign, 
     for one in made.values():
         assert one["tuning"][0]["settings"] == {}                               # the defaults take part
         assert len(one["tuning"]) == 3
+        assert any("same for every seed" in line and line.endswith(": idle") for line in one["log"])
         assert one["budget"]["device_s"] > 0 and one["budget"]["search_s"] > 0
         best = max(one["tuning"], key=lambda draw: draw["score"])
         assert best["settings"].items() <= one["settings"].items()

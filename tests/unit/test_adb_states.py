@@ -26,12 +26,17 @@ connect) cat "$PLAY/connect" 2>/dev/null || echo "connected to $2"; exit 0;;
 devices) cat "$PLAY/devices"; exit 0;;
 esac
 [ -e "$PLAY/error" ] && { cat "$PLAY/error" >&2; exit 1; }
-[ "$1 $3" = "-s push" ] && { mkdir -p "$(dirname "$5")"; exec cp "$4" "$5"; }
+if [ "$1 $3" = "-s push" ]; then
+    shift 3
+    for there; do :; done
+    mkdir -p "$(dirname "$there")"
+    exec cp "$@"
+fi
 [ "$1 $3 $4" = "-s shell -T" ] || { echo "unexpected: $*" >&2; exit 1; }
 [ "$5" != "${5#( true;}" ] || [ ! -e "$PLAY/dies" ] || { echo half; exit 0; }
 exec sh -c "$5"
 """
-PUSH_THAT_IS_CUT = 'head -c 5000000 "$4" > "$5"; echo "adb: error: failed to copy: No space left on device"; exit 1'
+PUSH_THAT_IS_CUT = 'head -c 5000000 "$1" > "$2"; echo "adb: error: failed to copy: No space left on device"; exit 1'
 
 
 @pytest.fixture
@@ -170,7 +175,7 @@ def test_files_travel_through_it(play: Path) -> None:
 
 def test_a_large_file_that_did_not_arrive_whole_never_has_its_name(play: Path) -> None:
     script = play / "bin" / "adb"
-    script.write_text(SCRIPT.replace('exec cp "$4" "$5"', PUSH_THAT_IS_CUT))
+    script.write_text(SCRIPT.replace('exec cp "$@"', PUSH_THAT_IS_CUT))
     (play / "large").write_bytes(bytes(9_000_000))
     with pytest.raises(DeviceNotReady, match="No space left"):
         phone().push([(play / "large", f"{play}/there/large")], 30.0)

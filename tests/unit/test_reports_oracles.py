@@ -64,6 +64,20 @@ def test_a_preparation_is_billed(tmp_path: Path) -> None:
         cells = dict(zip([column.key for column in table.columns], row))
         assert (cells["device_s"], cells["search_s"], cells["configurations"]) == (1.5, 3.0, 20)
         assert cells["chosen"] == '{"margin":0.2}'
+        assert cells["bytes"] == sum(branch.size_b for branch in query.branches[bundle]) / 1e6
+
+
+def test_what_is_pushed_holds_the_weights_that_branches_are_derived_from(tmp_path: Path) -> None:
+    """In the evolve form a branch's file is a recipe; the bill of the preparation has the weights, too."""
+    path = write_database(tmp_path, repeats=1, spoil=False)
+    with Store.open(path) as store:
+        bundle = store.read("bundle")[0]["id"]
+        store.save_preparation("quickstart", "adascale", "board", bundle, "adascale", None, {}, None,
+                               {"bytes": 1_861_860.0}, [], [])
+    with opened(path) as query:
+        table = budgets.make(query)
+        row = next(row for row in table.rows if row[3:5] == ("board", "adascale"))
+        assert dict(zip([column.key for column in table.columns], row))["bytes"] == 1.86186
 
 
 def test_a_training_chain_is_never_the_campaign_that_is_reported_by_default(tmp_path: Path) -> None:

@@ -160,10 +160,15 @@ def test_full_itself_not_tuned_keeps_its_bytes(built: Any) -> None:
 
 def test_the_budget_is_the_whole_one(built: Any) -> None:
     plain, tuned = prepared(built, finetune_epochs=0), prepared(built, finetune_epochs=2)
-    assert tuned.budget["passes"] == plain.budget["passes"] + 2 * 96
-    assert tuned.budget["flops"] > plain.budget["flops"] > 0
+    judged, = (int(found.group(1)) for line in plain.log if (found := re.search(r"judged (\d+) combinations", line)))
+    once = 96 + 32                              # the training samples recalibrate, the validation samples judge
+    assert plain.budget["passes"] == (judged + 1) * once
+    assert tuned.budget["passes"] == plain.budget["passes"] + once + 2 * 96
+    assert plain.bundle is not None
+    macs = plain.bundle.bundle.branches[1].macs
+    assert tuned.budget["flops"] - plain.budget["flops"] == macs * (2 * once + 6 * 2 * 96)
     assert tuned.budget["search_s"] > 0 and tuned.budget["finetune_epochs"] == 2
-    assert tuned.budget["device_s"] == pytest.approx((36 * sum(COSTS_MS.values()) + 2 * len(COSTS_MS)) / 1000)
+    assert "device_s" not in tuned.budget       # the profile is everybody's: prepare.py bills it
     assert tuned.bundle is not None
     assert tuned.budget["bytes"] == sum(branch.size_b for branch in tuned.bundle.bundle.branches)
 
@@ -214,4 +219,3 @@ def test_policies_outlive_a_bundle_that_is_written_again(built: Any) -> None:
 def test_both_halves_know_the_same_settings() -> None:
     online = registry.load_module("device_agents.adapters", "adadeep")
     assert set(online._OFFLINE) == set(DEFAULTS) and set(online._DEFAULTS) == set(ONLINE)
-    assert set(Adadeep.space) <= set(DEFAULTS)

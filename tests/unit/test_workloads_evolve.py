@@ -15,7 +15,7 @@ from device_agents.seams import Engine, UserError
 from tests.network_kit import HALVES, two_stages, write_plugins
 from workloads.branches import early_exit, full, narrow, uniform
 from workloads.build import build_bundle
-from workloads.bundle import TRAINING, BundleFolder, open_bundle
+from workloads.bundle import MANIFEST, TRAINING, BundleFolder, open_bundle
 from workloads.evolve import RECIPE, WEIGHTS, evolve_bundle, evolve_files
 from workloads.export import session_of, to_onnx
 from workloads.methods.adaspring import Adaspring
@@ -100,6 +100,9 @@ def test_it_is_made_once(tmp_path: Path, built: Any) -> None:
     told: list[Any] = []
     assert evolve_bundle(tmp_path, parent, plugins, told.append) == first
     assert not told
+    (first.folder.path / MANIFEST).unlink()
+    again = evolve_bundle(tmp_path, parent, plugins, told.append)
+    assert told and again.folder == first.folder
     (first.folder.path / TRAINING).write_text("{}")
     with pytest.raises(UserError, match=r"training\.json is missing or damaged; delete .* and build again"):
         evolve_bundle(tmp_path, parent, plugins, told.append)

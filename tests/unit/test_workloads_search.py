@@ -12,11 +12,13 @@ from workloads.combinations import Space, head_of, inherit, parts_of
 from workloads.compress import factored, finetune, pruned, ranks
 from workloads.cost_model import fitted, left_out_errors
 from workloads.export import check_same, to_onnx
+from workloads.judge import recalibrated
 from workloads.models.operators import chain
 from workloads.seams import Split
 from workloads.settings import TrainSettings
 from workloads.size import measure
 from workloads.supernet import Shape, SuperNet, residual
+from workloads.train import recalibrate
 
 torch.set_num_threads(1)
 
@@ -155,3 +157,16 @@ def test_finetuning_learns_and_leaves_the_layers_as_they_were(net: SuperNet) -> 
     assert log.passes == 720 and log.last_loss < 0.6
     assert [conv.stride for conv in plain.modules() if isinstance(conv, nn.Conv2d)] == strides
     assert (2, 2) in strides and check_same(to_onnx(plain, SHAPE), plain, x[:4], "tuned") <= 1e-4
+
+
+@pytest.mark.parametrize("count, limit", [(96, 4096), (300, 4096), (5000, 4096), (700, 512), (128, 512)])
+def test_passes_of_a_recalibration_are_those_that_it_makes(count: int, limit: int) -> None:
+    seen: list[int] = []
+    plain = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
+    plain.register_forward_pre_hook(lambda _net, inputs: seen.append(len(inputs[0])))
+    data = Split(np.zeros((count, 1, 2, 2), np.float32), np.zeros(count, np.int64))
+    recalibrate(plain, data, limit=limit)
+    assert recalibrated(count, limit) == sum(seen)
+    seen.clear()
+    recalibrate(plain, data)
+    assert recalibrated(count) == sum(seen)

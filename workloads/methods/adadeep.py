@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from device_agents.seams import UserError
 from device_agents.wire import Branch, BranchBundle, sha256_of
-from workloads.seams import Dataset, DeviceCase, Method, Prepared, Progress, Range, Report, Task
+from workloads.seams import Dataset, DeviceCase, Method, Prepared, Progress, Report, Task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,7 +55,6 @@ ONLINE = ("branch",)                            # the adapter's alone
 PRUNED = (0.0, 0.25, 0.5, 0.75)                 # shares of filters
 FINETUNE_LR = 0.1                               # of the parent's
 ENUMERATE_MOST = 128                            # combinations that are all judged, to check the search
-PROFILE_RUNS = 36                               # of a branch in the agent's profile: 3 to warm up, 30, 3 for memory
 
 
 class Objective(NamedTuple):
@@ -85,8 +84,7 @@ class Objective(NamedTuple):
 
 class Adadeep(Method):
     per_device = True
-    space = {"energy_weight": Range(0.02, 0.5, log=True), "energy_x": Range(0.3, 1.0),  # noqa: RUF012
-             "storage_x": Range(0.1, 1.0)}
+    # Nothing for the tuning: all that it chooses it chooses here, before the network exists that a twin would run.
 
     def policy(self, bundle: BranchBundle) -> dict[str, Any]:  # noqa: ARG002
         return {}                               # all that it knows depends on the device
@@ -121,7 +119,7 @@ class Adadeep(Method):
             "device": case.device, "settings": settings, "pick": pick, "curve": learned.curve, "log": log,
             "search_s": search_s})
         budget = {"passes": float(passes + made.passes), "flops": flops + made.flops, "search_s": search_s,
-                  "finetune_epochs": float(settings["finetune_epochs"]), "device_s": profile_s(case),
+                  "finetune_epochs": float(settings["finetune_epochs"]),
                   "bytes": float(sum({one.artifact: one.size_b for one in folder.bundle.branches}.values()))}
         return Prepared({"branch": BRANCH}, folder, None, budget, tuple(log))
 
@@ -152,13 +150,6 @@ def budget_ms(case: DeviceCase, budgets: str) -> float | None:
     return case.deadline_ms / (1.0 + case.co_cpu_pct / 100.0)
 
 
-def profile_s(case: DeviceCase) -> float:
-    """Device seconds of the profile that the costs come from, which all methods share; from its costs, so estimated."""
-    spent_ms = [PROFILE_RUNS * cost.latency_ms + 2.0 * (cost.load_ms or 0.0) for cost in case.costs.values()
-                if cost.source == "profile"]
-    return sum(spent_ms) / 1000.0
-
-
 def _judge(case: DeviceCase, settings: Mapping[str, Any], task: Task, data: Dataset) -> "Judge":
     from workloads.combinations import Space
     from workloads.compress import ranks
@@ -175,6 +166,8 @@ def _judge(case: DeviceCase, settings: Mapping[str, Any], task: Task, data: Data
 
 
 class _Made(NamedTuple):
+    """`passes` and `flops`: recalibrations and validations, forwards, and the fine-tuning, both ways."""
+
     branch: Branch
     artifact: bytes
     log: dict[str, Any]                         # of the fine-tuning
@@ -186,16 +179,18 @@ class _Made(NamedTuple):
 def _tuned(case: DeviceCase, settings: Mapping[str, Any], pick: str, plain: "nn.Module", task: Task, data: Dataset,
            report: Report) -> _Made:
     """The pick, fine-tuned, unless that made it worse on validation data; as a branch."""
-    from workloads import compress, derive, overhead, train
+    from workloads import compress, derive, judge, overhead, train
     from workloads.parent import load_weights, save_weights
     from workloads.recipe import source_digests
     from workloads.settings import resolve
 
     train.recalibrate(plain, data.train)
-    before, epochs = train.accuracy(plain, data.val), settings["finetune_epochs"]
     branch, artifact = derive.exported(plain, BRANCH, task.shape, data)
+    before, epochs = branch.accuracy, settings["finetune_epochs"]
+    seen = judge.recalibrated(len(data.train.y)) + len(data.val.y)
     if not epochs:
-        return _Made(branch, artifact, {}, 0, 0.0, f"not fine-tuned; validation accuracy {before:.3f}")
+        return _Made(branch, artifact, {}, seen, float(judge.FLOPS_A_MAC * branch.macs * seen),
+                     f"not fine-tuned; validation accuracy {before:.3f}")
     had = case.parent.bundle.training["settings"]
     steered = resolve(had, {"epochs": epochs, "lr": had["lr"] * FINETUNE_LR, "half_epochs": 0})
     digest = sha256_of({"parent": case.parent.bundle.id, "pick": pick, "settings": steered._asdict(), "seed": case.seed,
@@ -211,8 +206,8 @@ def _tuned(case: DeviceCase, settings: Mapping[str, Any], pick: str, plain: "nn.
         branch, artifact = tuned, tuned_artifact
     else:
         said += "; kept the inherited weights, which are better"
-    flops = float(overhead.FLOPS_A_MAC * branch.macs * log.passes)
-    return _Made(branch, artifact, log._asdict(), log.passes, flops, said)
+    flops = float(branch.macs * (judge.FLOPS_A_MAC * 2 * seen + overhead.FLOPS_A_MAC * log.passes))
+    return _Made(branch, artifact, log._asdict(), 2 * seen + log.passes, flops, said)
 
 
 def _teller(episodes: int, report: Report) -> Callable[[int], None]:
