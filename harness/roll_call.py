@@ -80,3 +80,5 @@ def _ask(spec: DeviceSpec, engines: Sequence[str], home: Home) -> Facts | str:
         raise
     except EdgefleetError as error:
         return str(error)
+    except Exception as error:                  # whatever it is, the other devices go on
+        return f"unexpected {type(error).__name__}: {error}; if this device is in order, it is a bug of edgefleet"
