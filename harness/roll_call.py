@@ -4,6 +4,7 @@ Called by resolve.py and doctor. What a device said last is in the store (`known
 that is silent: its reason is an answer, too. Keeps nothing.
 """
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -69,11 +70,11 @@ def _ask(spec: DeviceSpec, engines: Sequence[str], home: Home) -> Facts | str:
     try:
         device = open_device(spec, home)
         try:
-            facts = device.probe()
+            facts, answered_ns = device.probe(), time.time_ns()
         finally:
             device.close()
         unknown = {engine: {"runtime": None, "reason": f"its agent has no engine {engine}"} for engine in engines}
-        return {**facts, "engines": {**unknown, **facts.get("engines", {})}}
+        return {**facts, "answered_ns": answered_ns, "engines": {**unknown, **facts.get("engines", {})}}
     except DeviceUnsupported as error:          # no Python at all: the device is there and cannot run anything
         return {"engines": {engine: {"runtime": None, "reason": str(error)} for engine in engines}}
     except ConfigError:

@@ -18,7 +18,6 @@ from harness.cable import ssh_config
 from harness.errors import ConfigError, DeviceRefused, DeviceUnreachable
 from harness.fleet import DeviceSpec
 from harness.lab import sshd
-from harness.roll_call import ask_devices
 from harness.transports.ssh import SshTransport
 from tests import lab_kit
 
@@ -206,12 +205,6 @@ def test_a_configuration_that_does_not_end_is_the_trouble_of_its_device(tmp_path
     monkeypatch.setattr(ssh_config, "CONFIG_S", 0.3)
     with pytest.raises(DeviceRefused, match="Match exec"):
         login(tmp_path, 'Match exec "sleep 3"\n  User x\n', host="pi")
-
-
-def test_a_device_that_fails_in_a_way_that_nobody_foresaw_keeps_the_others_from_nothing() -> None:
-    devices = [DeviceSpec(name="odd", transport="local", home="/a\0b"), DeviceSpec(name="good")]
-    facts, silent = ask_devices(devices, [], None)
-    assert set(facts) == {"good"} and "ValueError" in silent["odd"]
 
 
 def test_a_server_that_hangs_up_at_once_is_unreachable(loopback: Any, tmp_path: Path, monkeypatch: Any) -> None:
