@@ -158,7 +158,7 @@ def _with_host_key(folder: Path) -> Path:
 
 #: a ProxyCommand of Python alone: connects what it is told and copies both ways; the shell has to take the quotes off
 RELAY = """\
-import os, select, socket, sys
+import os, select, socket, sys, time
 link = socket.create_connection((sys.argv[1], int(sys.argv[2])))
 open(sys.argv[3], "w").write(str(os.getpid()))
 while True:
@@ -166,7 +166,7 @@ while True:
     for end in ready:
         data = os.read(0, 65536) if end == 0 else link.recv(65536)
         if not data:
-            sys.exit(0)
+            time.sleep(60)                      # it does not end by itself
         link.sendall(data) if end == 0 else os.write(1, data)
 """
 
