@@ -3,6 +3,7 @@
 Called by resolve.py and doctor. What a device said last is in the store (`known_facts`). Refuses to raise for a device
 that is silent: its reason is an answer, too. Keeps nothing.
 """
+import errno
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -82,4 +83,6 @@ def _ask(spec: DeviceSpec, engines: Sequence[str], home: Home) -> Facts | str:
     except EdgefleetError as error:
         return str(error)
     except Exception as error:                  # whatever it is, the other devices go on
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise                               # but for this machine's disk: no device's trouble
         return f"unexpected {type(error).__name__}: {error}; if this device is in order, it is a bug of edgefleet"
