@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
-from device_agents import identity, registry, trial_folder
+from device_agents import hardware, identity, registry, trial_folder
 from device_agents.clock import BootClock
 from device_agents.sampler import open_energy, open_sensors
 from device_agents.seams import EnergySource, Engine, Sensor, Unsupported
@@ -31,10 +31,11 @@ def facts(home: str, root: str, plugin_dirs: Iterable[str] = ()) -> Dict[str, An
     found.update(
         hostname=socket.gethostname(), boot_id=identity.boot_id(root), agent=identity.agent_sha256(),
         executable=sys.executable, mem_total_mb=_mem_total_mb(root), disk_free_mb=_disk_free_mb(home),
-        wall_ns=int(time.time() * 1e9), t_ns=BootClock().now_ns(), platform=platform.platform(),
+        platform=platform.platform(),
         sensors={metric: {"value": value, "source": source} for metric, (value, source) in sorted(readings.items())},
-        energy=energy_facts(open_energy(root, None)), engines=_engines(list(plugin_dirs)),
-        trials=trial_folder.trials(home))
+        hardware=hardware.facts(root), energy=energy_facts(open_energy(root, None)),
+        engines=_engines(list(plugin_dirs)), trials=trial_folder.trials(home))
+    found.update(wall_ns=int(time.time() * 1e9), t_ns=BootClock().now_ns())     # last: engines import for seconds
     return found
 
 

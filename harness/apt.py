@@ -4,6 +4,7 @@ Called by runtimes/aarch64_bundle.py and lab/adbd_build.py. apt gets a configura
 cache), so that nothing of this machine's is read but the mirror's address and Debian's keys, by which apt verifies what
 it fetches. Refuses a machine without apt or without those keys, and says what to install.
 """
+import contextlib
 import os
 import re
 import shutil
@@ -49,11 +50,13 @@ def members(package: Path) -> Iterator[tuple[tarfile.TarInfo, bytes | None]]:
     """Every member of a .deb with its content, None for what is no regular file."""
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+        whole = False
+        with contextlib.suppress(tarfile.TarError), tarfile.open(fileobj=process.stdout, mode="r|") as archive:
             for member in archive:
                 file = archive.extractfile(member) if member.isreg() else None
                 yield member, file.read() if file is not None else None
-    if process.returncode:
+            whole = True
+    if process.returncode or not whole:
         raise ConfigError(f"{package.name} cannot be unpacked by dpkg-deb; type the same command again")
 
 

@@ -211,7 +211,6 @@ class CampaignSpec(Spec):
     tuning: TuningSpec | None = None            # None: methods run with their defaults
     plugins: Annotated[Path | None, Field(strict=False)] = None
     fleet: Annotated[Path | None, Field(strict=False)] = None
-    outcomes: Names = ()
 
     @property
     def plugin_dirs(self) -> tuple[str, ...]:
@@ -224,6 +223,14 @@ class CampaignSpec(Spec):
     def engine(self, label: str) -> str:
         """The engine of that label's trials."""
         return self.method(label).engine or self.trial.engine
+
+    def knobs(self, label: str) -> dict[str, Any]:
+        """The engine's, for that label's trials. Its processor is one where it is not the CPU: results carry it."""
+        knobs, own = dict(self.trial.knobs), _processor(self.engine(label), self.plugin_dirs)
+        if own == knobs.get("processor", "cpu") or not own:
+            return knobs
+        others = {name: value for name, value in knobs.items() if name != "processor"}
+        return others if own == "cpu" else {**others, "processor": own}
 
     @property
     def engines(self) -> list[str]:
@@ -244,23 +251,27 @@ def load_campaign(path: Path, imported: Iterable[str] = ()) -> CampaignSpec:
         raise ConfigError(f"{path}: plugins = {str(spec.plugins)!r} is no folder "
                           "(it is relative to the campaign file).")
     _check_names(spec, path, imported)
-    return spec.model_copy(update={"trial": _on_its_processor(spec, path)})
+    _check_processors(spec, path)
+    return spec
 
 
-def _on_its_processor(spec: CampaignSpec, path: Path) -> TrialSpec:
-    """The processor of the engine is a knob of every trial where it is not the CPU, so that results carry it."""
-    trial = spec.trial
-    stated, own = trial.knobs.get("processor"), registry.load(
-        "device_agents.engines", trial.engine, Engine, spec.plugin_dirs).processor
+def _processor(engine: str, plugin_dirs: Iterable[str]) -> str:
+    return str(registry.load("device_agents.engines", engine, Engine, plugin_dirs).processor)
+
+
+def _check_processors(spec: CampaignSpec, path: Path) -> None:
+    """Of every engine, and the one that the campaign states, which must be its own engine's."""
+    stated, own = spec.trial.knobs.get("processor"), {name: _processor(name, spec.plugin_dirs) for name in spec.engines}
     if stated is not None and stated not in PROCESSORS:
         raise ConfigError.unknown("processor", str(stated), PROCESSORS, f"{path} (trial.knobs.processor)")
-    if own not in ("", *PROCESSORS):
-        raise ConfigError(f"{path}: engine {trial.engine!r} says that its processor is {own!r}; in its file, set it to "
-                          f"one of: {', '.join(PROCESSORS)}.")
-    if stated is not None and own not in ("", stated):
-        raise ConfigError(f"{path} (trial.knobs.processor): engine {trial.engine!r} runs on {own}, not on {stated}. "
-                          "Name an engine of that processor: there is one file for each.")
-    return trial if own in ("", "cpu") else trial.model_copy(update={"knobs": {**trial.knobs, "processor": own}})
+    for name, processor in own.items():
+        if processor not in ("", *PROCESSORS):
+            raise ConfigError(f"{path}: engine {name!r} says that its processor is {processor!r}; in its file, set it "
+                              f"to one of: {', '.join(PROCESSORS)}.")
+    if stated is not None and own[spec.trial.engine] not in ("", stated):
+        raise ConfigError(f"{path} (trial.knobs.processor): engine {spec.trial.engine!r} runs on "
+                          f"{own[spec.trial.engine]}, not on {stated}. Name an engine of that processor: there is one "
+                          "file for each.")
 
 
 def _check_names(spec: CampaignSpec, path: Path, imported: Iterable[str]) -> None:

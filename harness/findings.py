@@ -1,16 +1,22 @@
 """What a probe's facts mean: findings about a device, each with its fix. Pure; called by doctor.
 
 An error is what keeps every trial from running there, a warning what makes results poorer, a note what cannot be had.
+Every fix ends in a command to type; what root would add, in the line of sudoers that allows it and nothing else.
 """
+import shlex
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from harness.fleet import DeviceSpec
+from harness.portrait import sensed, skew_s, thermal
 
 LOW_DISK_MB = 200.0
 LOW_MEMORY_MB = 150.0
 CLOCK_SKEW_S = 2.0
+SLOW_LINK_MB_S = 1.0
+FAR_LINK_MS = 100.0
 STATED_ONLY = ("replay", "remote")              # engines that run no network themselves: no sign of a usable device
+STEADY = ("performance", "userspace")           # governors that leave the clock alone
 
 
 class Finding(NamedTuple):
@@ -21,12 +27,12 @@ class Finding(NamedTuple):
     fix: str
 
 
-def examine(spec: DeviceSpec, facts: Mapping[str, Any] | None, silence: str | None, now_ns: int) -> list[Finding]:
+def examine(spec: DeviceSpec, facts: Mapping[str, Any] | None, silence: str | None) -> list[Finding]:
     """Everything that a person should know about a device. `facts` None: it did not answer, `silence` says why."""
     if facts is None:
         return [Finding("error", silence or "no answer", _reach(spec))]
-    return [*_engines(spec, facts), *_phone(spec), *_sensors(facts), *_energy(spec, facts), *_room(facts),
-            *_clock(spec, facts, now_ns)]
+    return [*_engines(spec, facts), *_phone(spec), *_sensors(spec, facts), *_heat(spec, facts), *_clocks(spec, facts),
+            *_energy(spec, facts), *_room(spec, facts), *_wall(spec, facts), *_link(spec, facts)]
 
 
 def runs(facts: Mapping[str, Any]) -> str:
@@ -35,17 +41,25 @@ def runs(facts: Mapping[str, Any]) -> str:
     return ", ".join(dict.fromkeys(str(one["runtime"]) for one in answers if one.get("runtime"))) or "nothing"
 
 
-def measures(facts: Mapping[str, Any]) -> str:
-    """The metrics that a device can read, and its energy sources with their scope."""
-    metrics = [name for name, one in facts.get("sensors", {}).items() if one.get("value") is not None]
-    energy = [f"{name} ({one['scope']})" for name, one in facts.get("energy", {}).items()]
-    return ", ".join(sorted(metrics) + sorted(energy)) or "nothing"
+def on_device(spec: DeviceSpec, command: str) -> str:
+    """The words that run a shell command there, as a person would type them."""
+    if spec.transport == "adb":
+        serial = ["-s", spec.serial] if spec.serial else []
+        return shlex.join(["adb", *serial, "shell", command])
+    if spec.transport != "ssh" or spec.host is None:
+        return command
+    options = [*(["-F", spec.ssh_config] if spec.ssh_config else []), *(["-l", spec.user] if spec.user else []),
+               *(["-p", str(spec.port)] if spec.port else [])]
+    return shlex.join(["ssh", *(["-t"] if "sudo " in command else []), *options, spec.host, command])
 
 
 def _reach(spec: DeviceSpec) -> str:
-    if spec.transport == "local":
-        return "set `python` of this device in fleet.toml to a Python >= 3.6 of this machine"
-    return f"check its cable, power and address ({spec.host or spec.serial or spec.name}), then run doctor again"
+    again = f"edgefleet doctor {spec.name}"
+    if spec.transport == "ssh":
+        return f"check its cable, power and address, then type: {on_device(spec, 'true')} && {again}"
+    if spec.transport == "adb":
+        return f"check its cable and power, unlock it, then type: adb devices -l && {again}"
+    return f"set `python` of this device in fleet.toml to a Python >= 3.6 of this machine, then type: {again}"
 
 
 def _engines(spec: DeviceSpec, facts: Mapping[str, Any]) -> list[Finding]:
@@ -63,49 +77,108 @@ def _phone(spec: DeviceSpec) -> list[Finding]:
         return []
     return [Finding("note", "phone inference unproven: the runtime was tried under emulation and on the virtual lab, "
                             "and no real phone has run it yet",
-                    "run workloads/campaigns/fleet-smoke.toml on it and report its block (docs/devices.md)")]
+                    "report what comes of it (docs/devices.md); type: edgefleet run "
+                    "workloads/campaigns/fleet-smoke.toml && edgefleet status fleet-smoke --block")]
 
 
-def _sensors(facts: Mapping[str, Any]) -> list[Finding]:
-    def lacks(metric: str) -> bool:
-        return facts.get("sensors", {}).get(metric, {}).get("value") is None
-
+def _sensors(spec: DeviceSpec, facts: Mapping[str, Any]) -> list[Finding]:
     found = []
-    if lacks("temp_c"):
+    if sensed(facts, "temp_c") is None:
         found.append(Finding("note", "no temperature sensor can be read, so preflight passes it as \"unknown\"",
-                             "none on a virtual machine; on a board, check /sys/class/thermal and its permissions"))
-    if lacks("freq_mhz"):
+                             "none on a virtual machine; on a board, look at its permissions, type: "
+                             + on_device(spec, "ls -l /sys/class/thermal/thermal_zone*/temp")))
+    if sensed(facts, "freq_mhz") is None:
         found.append(Finding("note", "no CPU frequency can be read",
-                             "none on a virtual machine; on a board, load its cpufreq driver"))
+                             "none on a virtual machine; on a board, see whether it has a cpufreq driver, type: "
+                             + on_device(spec, "ls /sys/devices/system/cpu/cpufreq")))
+    if "Raspberry Pi" in (facts.get("board") or "") and sensed(facts, "throttled") is None:
+        found.append(Finding("note", "without root, a Pi's firmware tells its throttling (and a Pi 5 its rails) to the "
+                                     "group video only",
+                             "no line of sudoers; log in again after: "
+                             + on_device(spec, "sudo usermod -aG video $USER")))
     return found
+
+
+def _heat(spec: DeviceSpec, facts: Mapping[str, Any]) -> list[Finding]:
+    if not sensed(facts, "throttled"):
+        return []
+    return [Finding("warning", f"it throttles now ({thermal(facts)}), so latencies are those of a hot device",
+                    f"cool it or give it its own supply, then type: edgefleet doctor {spec.name}")]
+
+
+def _clocks(spec: DeviceSpec, facts: Mapping[str, Any]) -> list[Finding]:
+    hardware = facts.get("hardware") or {}
+    moving = sorted({one["governor"] for one in hardware.get("clocks", ()) if one.get("governor")} - set(STEADY))
+    if not moving or spec.transport == "adb":   # a phone's are its own: there is no sudo
+        return []
+    text = f"governor {', '.join(moving)}: clocks follow the load, as they do in use; without root they cannot be fixed"
+    if "Jetson" in (facts.get("board") or ""):
+        mode = hardware.get("power_mode")
+        return [Finding("note", text + (f" (power mode {mode})" if mode else ""), _sudo(
+            spec, '/usr/sbin/nvpmodel -m 0, /usr/bin/jetson_clocks ""', "sudo nvpmodel -m 0 && sudo jetson_clocks"))]
+    if "performance" not in hardware.get("governors", ()):
+        return []
+    files = " ".join(f"/sys/devices/system/cpu/cpufreq/{one['policy']}/scaling_governor" for one in hardware["clocks"])
+    return [Finding("note", text, _sudo(spec, f"/usr/bin/tee {files}", f"echo performance | sudo tee {files}"))]
+
+
+def _sudo(spec: DeviceSpec, allowed: str, command: str) -> str:
+    """One line of sudoers, and what it then allows without a password. Exact words: a * there would take any path."""
+    return (f"one line in `sudo visudo -f /etc/sudoers.d/edgefleet` there would add it: {spec.user or 'YOU'} "
+            f"ALL=(root) NOPASSWD: {allowed}; then, after each boot, type: {on_device(spec, command)}")
 
 
 def _energy(spec: DeviceSpec, facts: Mapping[str, Any]) -> list[Finding]:
+    shut = (facts.get("hardware") or {}).get("shut") or ()
+    found = []
+    if shut:
+        files = " ".join(shut)
+        found.append(Finding("note", "joules by RAPL are there, and without root cannot be read", _sudo(
+            spec, "/bin/chmod o+r " + files.replace(":", "\\:"), f"sudo chmod o+r {files}")))
     real = [name for name, one in facts.get("energy", {}).items() if one.get("provenance") != "modelled"]
-    if real or spec.transport == "simulated":
-        return []
+    if real or shut or spec.transport == "simulated":
+        return found
+    again = f"then type: edgefleet doctor {spec.name}"
     if spec.power_model is not None:
         return [Finding("note", "joules are modelled from power_model and enter no comparison",
-                        "attach a meter or a board with a power sensor to measure them")]
+                        f"attach a meter or a board with a power sensor to measure them, {again}")]
     return [Finding("note", "no energy source, so tables have no joules of it",
-                    "state power_model = { idle_w, busy_w, source } in fleet.toml for modelled joules; for RAPL, "
-                    "let your user read /sys/class/powercap/intel-rapl:0/energy_uj (sudo chmod a+r)")]
+                    f"state power_model = {{ idle_w, busy_w, source }} in fleet.toml for modelled joules, {again}")]
 
 
-def _room(facts: Mapping[str, Any]) -> list[Finding]:
+def _room(spec: DeviceSpec, facts: Mapping[str, Any]) -> list[Finding]:
     found = []
     disk_mb, memory_mb = facts.get("disk_free_mb"), facts.get("mem_total_mb")
     if disk_mb is not None and disk_mb < LOW_DISK_MB:
-        found.append(Finding("warning", f"only {disk_mb:.0f} MiB are free on its disk", "free some space there"))
+        found.append(Finding("warning", f"only {disk_mb:.0f} MiB are free on its disk",
+                             f"bundles go first, type: edgefleet device gc {spec.name} --max-age-days 0"))
     if memory_mb is not None and memory_mb < LOW_MEMORY_MB:
-        found.append(Finding("warning", f"only {memory_mb:.0f} MiB of memory", 'use residency = "one" or "cache:2"'))
+        found.append(Finding("warning", f"only {memory_mb:.0f} MiB of memory",
+                             "write residency = \"one\" below [trial] in the campaign, then type: edgefleet plan "
+                             "CAMPAIGN.toml"))
     return found
 
 
-def _clock(spec: DeviceSpec, facts: Mapping[str, Any], now_ns: int) -> list[Finding]:
-    wall_ns = facts.get("wall_ns")
-    skew_s = 0.0 if wall_ns is None or spec.transport == "simulated" else abs(wall_ns - now_ns) / 1e9
-    if skew_s <= CLOCK_SKEW_S:
+def _wall(spec: DeviceSpec, facts: Mapping[str, Any]) -> list[Finding]:
+    off_s = 0.0 if spec.transport == "simulated" else abs(skew_s(facts) or 0.0)
+    if off_s <= CLOCK_SKEW_S:
         return []
-    return [Finding("warning", f"its wall clock differs by {skew_s:.0f} s (durations do not depend on it)",
-                    "set it: timedatectl set-ntp true on Linux, automatic date and time on a phone")]
+    command = "settings put global auto_time 1" if spec.transport == "adb" else "sudo timedatectl set-ntp true"
+    return [Finding("warning", f"its wall clock differs by {off_s:.0f} s (durations do not depend on it)",
+                    f"type: {on_device(spec, command)}")]
+
+
+def _link(spec: DeviceSpec, facts: Mapping[str, Any]) -> list[Finding]:
+    link = facts.get("link") or {}
+    rtt_ms, rate = link.get("rtt_ms"), link.get("push_mb_s")
+    again = f"then type: edgefleet doctor {spec.name}"
+    found = []
+    if link.get("reason"):
+        found.append(Finding("note", f"its link was not measured: {link['reason']}", f"mend or wait, {again}"))
+    if rtt_ms is not None and rtt_ms > FAR_LINK_MS:
+        found.append(Finding("note", f"a command takes {rtt_ms:.0f} ms to it and back: trials follow each other slower",
+                             f"give it a cable or a nearer controller, {again}"))
+    if rate is not None and rate < SLOW_LINK_MB_S:
+        found.append(Finding("note", f"a push gets {rate:.2f} MB/s: 50 MB take {50 / rate / 60:.0f} min",
+                             f"give it a cable rather than Wi-Fi, USB 3 rather than 2, {again}"))
+    return found

@@ -50,7 +50,6 @@ class DeviceSpec(Spec):
     device_class: str | None = None
     power_model: dict[str, Any] | None = None
     warm_s: Annotated[float, Field(ge=0.0)] = 0.0
-    runtime: str | None = None
     simulate: dict[str, Any] | None = None
     env: dict[str, str] = Field(default_factory=dict)
 
@@ -123,12 +122,12 @@ class FleetSpec(Spec):
     @model_validator(mode="before")
     @classmethod
     def _merge_defaults(cls, value: dict[str, Any]) -> dict[str, Any]:
-        devices, defaults = value.get("devices"), value.get("defaults", {})
-        if not isinstance(devices, dict) or not isinstance(defaults, dict):
-            return value
+        devices, defaults, groups = value.get("devices"), value.get("defaults", {}), value.get("groups", {})
+        if not (isinstance(devices, dict) and isinstance(defaults, dict) and isinstance(groups, dict)):
+            return value                        # the checks of the fields say what is wrong
         merged = {name: {**defaults, **one, "name": name} if isinstance(one, dict) else one
                   for name, one in devices.items()}
-        return {**value, "devices": merged, "groups": {HOST_GROUP: {}, **value.get("groups", {})}}
+        return {**value, "devices": merged, "groups": {HOST_GROUP: {}, **groups}}
 
     def select(self, patterns: Iterable[str], where: str = "") -> list[DeviceSpec]:
         """By name, glob or "tag:x", each once, in the fleet's order. ConfigError for a pattern without match.

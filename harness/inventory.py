@@ -63,8 +63,7 @@ def _read(config: Path, folder: Path, found: list[str], depth: int) -> None:
         raise ConfigError(f"cannot read {config}: {error.strerror}") from None
     block: list[str] = []
     for line in lines:
-        key, _, rest = line.strip().replace("=", " ", 1).partition(" ")
-        words = [word.strip('"') for word in rest.split()]
+        key, *words = [word.strip('"') for word in line.replace("=", " ", 1).split()] or [""]
         if key.lower() == "host":
             block = [word for word in words if not _WILD.search(word)]
             found.extend(block)

@@ -3,7 +3,9 @@
 Called by resolve.py and doctor. What a device said last is in the store (`known_facts`). Refuses to raise for a device
 that is silent: its reason is an answer, too. Keeps nothing.
 """
+import errno
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -69,14 +71,18 @@ def _ask(spec: DeviceSpec, engines: Sequence[str], home: Home, plugin_dirs: Sequ
     try:
         device = open_device(spec, home)
         try:
-            facts = device.probe(plugin_files(plugin_dirs))
+            facts, answered_ns = device.probe(plugin_files(plugin_dirs)), time.time_ns()
         finally:
             device.close()
         unknown = {engine: {"runtime": None, "reason": f"its agent has no engine {engine}"} for engine in engines}
-        return {**facts, "engines": {**unknown, **facts.get("engines", {})}}
+        return {**facts, "answered_ns": answered_ns, "engines": {**unknown, **facts.get("engines", {})}}
     except DeviceUnsupported as error:          # no Python at all: the device is there and cannot run anything
         return {"engines": {engine: {"runtime": None, "reason": str(error)} for engine in engines}}
     except ConfigError:
         raise
     except EdgefleetError as error:
         return str(error)
+    except Exception as error:                  # whatever it is, the other devices go on
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise                               # but for this machine's disk: no device's trouble
+        return f"unexpected {type(error).__name__}: {error}; if this device is in order, it is a bug of edgefleet"

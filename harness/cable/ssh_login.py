@@ -1,52 +1,29 @@
-"""How to log in to a host, as the user's OpenSSH would: config, keys, agent, known hosts, ProxyJump; then do it.
+"""Log in to a host as the user's OpenSSH would: by its configuration, its keys, known hosts, ProxyJump, ProxyCommand.
 
-Called by transports/ssh.py. `ssh -G` evaluates the configuration, so that Include, Match and tokens mean what they
-mean to ssh. Every socket is ours, with TCP_NODELAY: paramiko leaves Nagle on, which costs 40 ms an exchange. Refuses
-unknown and changed host keys whatever StrictHostKeyChecking says. Keep-alive settings are not taken over: an idle
-connection is silent.
+Called by transports/ssh.py. Every socket is ours, with TCP_NODELAY: paramiko leaves Nagle on, which costs 40 ms an
+exchange. Refuses unknown and changed host keys whatever StrictHostKeyChecking says. Keep-alive settings are not taken
+over: an idle connection is silent.
 """
 import logging
 import random
-import shutil
+import shlex
 import socket
-import subprocess
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import paramiko
 
-from harness.errors import ConfigError, DeviceRefused, DeviceUnreachable
-from harness.fleet import DeviceSpec
+from harness.cable.ssh_config import Login, login_for
+from harness.cable.ssh_keys import Offer
+from harness.cable.ssh_proxy import ProxySocket
+from harness.errors import DeviceRefused, DeviceUnreachable
 
 CONNECT_S = 20.0                                # one attempt: TCP, key exchange and authentication
 PATIENCE_S = 30.0                               # all attempts at a host that drops connections (MaxStartups)
-CONFIG_S = 10.0
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())    # its threads would print tracebacks to stderr
-
-
-class Login(NamedTuple):
-    """What `ssh -G` says of one host. `known_as` is the name under which known_hosts has it."""
-
-    host: str
-    port: int
-    user: str
-    known_as: str
-    key_files: tuple[str, ...]
-    known_hosts: tuple[Path, ...]
-    use_agent: bool
-    jumps: tuple[str, ...]
-    proxy_command: str
-    config_file: str | None
-
-
-def login_of(spec: DeviceSpec) -> Login:
-    """Facts only, no connection. Raises ConfigError: no host, no ssh program, a config that ssh refuses."""
-    if not spec.host:
-        raise ConfigError(f"{spec.name}: transport \"ssh\" needs `host` in fleet.toml; a name of ~/.ssh/config will do")
-    config_file = str(Path(spec.ssh_config).expanduser()) if spec.ssh_config else None
-    return _login(spec.host, spec.user, spec.port, config_file)
 
 
 class Connection:
@@ -81,43 +58,12 @@ def connect(login: Login, device: str, deadline_s: float) -> Connection:
     while True:
         try:
             return _connect_once(login, device, max(0.1, give_up - time.monotonic()))
-        except (EOFError, ConnectionResetError, paramiko.SSHException) as error:
-            if time.monotonic() + pause_s > give_up or isinstance(error, paramiko.AuthenticationException):
+        except (EOFError, OSError, paramiko.SSHException) as error:
+            if time.monotonic() + pause_s > give_up:
                 raise DeviceUnreachable(f"{device}: {login.host}:{login.port} drops the connection "
                                         f"({_words(error)}); is its sshd overloaded, or no sshd at all?") from None
             time.sleep(random.uniform(0.5, 1.5) * pause_s)
             pause_s = min(2.0, pause_s * 2)
-
-
-def _login(host: str, user: str | None, port: int | None, config_file: str | None) -> Login:
-    program = shutil.which("ssh")
-    if program is None:
-        raise ConfigError("transport \"ssh\" needs OpenSSH's client, which reads ~/.ssh/config; type: "
-                          "apt-get install openssh-client")
-    argv = [program, "-G", *(["-F", config_file] if config_file else []), *(["-l", user] if user else []),
-            *(["-p", str(port)] if port else []), "--", host]
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=CONFIG_S, check=False)
-    if done.returncode:
-        raise ConfigError(f"ssh refuses its configuration for {host}: {done.stderr.strip()}")
-    said: dict[str, list[str]] = {}
-    for line in done.stdout.splitlines():
-        key, _, value = line.partition(" ")
-        said.setdefault(key, []).append(value)
-
-    def one(key: str, default: str = "") -> str:
-        value = said.get(key, [default])[0]
-        return default if value == "none" else value
-
-    name, number = one("hostname", host), int(one("port", "22"))
-    known_files = (*one("userknownhostsfile").split(), *one("globalknownhostsfile").split())
-    return Login(
-        host=name, port=number, user=one("user"),
-        known_as=one("hostkeyalias") or (name.lower() if number == 22 else f"[{name.lower()}]:{number}"),
-        key_files=tuple(str(Path(path).expanduser()) for path in said.get("identityfile", ())),
-        known_hosts=tuple(Path(path).expanduser() for path in known_files),
-        use_agent=one("identitiesonly", "no") != "yes" and one("identityagent", "SSH_AUTH_SOCK") == "SSH_AUTH_SOCK",
-        jumps=tuple(one("proxyjump").split(",")) if one("proxyjump") else (),
-        proxy_command=one("proxycommand"), config_file=config_file)
 
 
 class _PromptSocket(socket.socket):
@@ -140,38 +86,55 @@ def _transport(link: Any, **options: Any) -> paramiko.Transport:
 def _connect_once(login: Login, device: str, deadline_s: float) -> Connection:
     wait_s = min(CONNECT_S, deadline_s)
     client = paramiko.SSHClient()
-    for path in login.known_hosts:
-        if path.is_file():
-            client.load_system_host_keys(str(path))
+    _know(client.get_host_keys(), login.known_hosts)
     client.set_missing_host_key_policy(_Refuse(login, device))
-    keys = [path for path in login.key_files if Path(path).is_file()]
+    offer = Offer(login)
     link, hops = _socket(login, device, wait_s)
     try:
-        client.connect(login.known_as, 22, username=login.user, key_filename=keys, sock=link, timeout=wait_s,
-                       banner_timeout=wait_s, auth_timeout=wait_s, channel_timeout=wait_s, allow_agent=login.use_agent,
-                       look_for_keys=False, transport_factory=_transport)
+        client.connect(login.known_as, 22, username=login.user, sock=link, timeout=wait_s, banner_timeout=wait_s,
+                       auth_timeout=wait_s, channel_timeout=wait_s, transport_factory=_transport, auth_strategy=offer)
     except BaseException as error:
         Connection(client).through(hops).close()
-        link.close()
-        _explain(login, device, keys, error)
+        try:
+            _explain(login, device, offer, link, error)
+        finally:
+            link.close()
     return Connection(client).through(hops)
 
 
-def _explain(login: Login, device: str, keys: list[str], error: BaseException) -> NoReturn:
+def _know(keys: Any, files: Iterable[Path]) -> None:
+    """What known_hosts files say. A line that cannot be read (cut, damaged) is skipped, as ssh does."""
+    lines: list[str] = []
+    for path in files:
+        try:
+            lines += path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:                         # not there yet, most of the time
+            continue
+    for line in reversed(lines):                # of two keys of one kind the first counts
+        try:
+            entry = paramiko.hostkeys.HostKeyEntry.from_line(line.strip())
+        except Exception:                       # what is in the line decides what paramiko raises
+            continue
+        for name in entry.hostnames if entry is not None else ():
+            keys.add(name, entry.key.get_name(), entry.key)
+
+
+def _explain(login: Login, device: str, offer: Offer, link: Any, error: BaseException) -> NoReturn:
     """What a person can act on; everything else goes on as it is."""
     if isinstance(error, paramiko.BadHostKeyException):
         raise DeviceRefused(_changed_key(login, device, error)) from None
-    if isinstance(error, paramiko.PasswordRequiredException):
-        raise DeviceRefused(f"{device}: a key of {', '.join(keys)} has a passphrase; type: ssh-add") from None
-    if isinstance(error, TimeoutError):
-        raise DeviceUnreachable(f"{device}: {login.host}:{login.port} accepts but says nothing") from None
     if not isinstance(error, paramiko.AuthenticationException):
+        if isinstance(link, ProxySocket) and not isinstance(error, DeviceRefused):
+            link.explain(device)
+        if isinstance(error, TimeoutError):
+            raise DeviceUnreachable(f"{device}: {login.host}:{login.port} accepts but says nothing") from None
         raise error
     if "timeout" in str(error).lower():
         raise DeviceUnreachable(f"{device}: no end to the authentication at {login.host}:{login.port}") from None
-    tried = ", ".join(keys) + ("" if keys else "no key file is there") + (" and the agent's" if login.use_agent else "")
+    if offer.locked:
+        raise DeviceRefused(f"{device}: a key has a passphrase ({', '.join(offer.locked)}); {offer.unlock()}") from None
     raise DeviceRefused(
-        f"{device}: {login.host} refuses the login {login.user!r} (keys: {tried}). "
+        f"{device}: {login.host} refuses the login {login.user!r} (keys: {offer.words()}). "
         f"Bring it a key of yours: ssh-copy-id -p {login.port} {login.user}@{login.host}") from None
 
 
@@ -182,7 +145,7 @@ def _socket(login: Login, device: str, wait_s: float) -> tuple[Any, Connection |
         user, _, address = last.rpartition("@")
         bare, colon, port = address.rpartition(":")         # ssh -G sets addresses in brackets: [10.0.0.7]:22
         host, port = (bare.strip("[]"), port) if colon and port.isdigit() else (address.strip("[]"), "")
-        hop = _login(host, user or None, int(port) if port else None, login.config_file)
+        hop = login_for(host, user or None, int(port) if port else None, login.config_file)
         hops = _connect_once(hop._replace(jumps=tuple(before) or hop.jumps), f"{device}, by way of {host}", wait_s)
         try:
             channel = hops.transport.open_channel("direct-tcpip", (login.host, login.port), ("127.0.0.1", 0),
@@ -193,7 +156,11 @@ def _socket(login: Login, device: str, wait_s: float) -> tuple[Any, Connection |
                                     f"{_words(error)}") from None
         return channel, hops
     if login.proxy_command:
-        return paramiko.ProxyCommand(login.proxy_command), None
+        try:
+            return ProxySocket(login.proxy_command), None
+        except OSError as error:
+            raise DeviceRefused(f"{device}: the shell for its ProxyCommand cannot be started ({error}); "
+                                "does $SHELL name one?") from None
     try:
         link = socket.create_connection((login.host, login.port), timeout=wait_s)
     except OSError as error:
@@ -222,8 +189,9 @@ class _Refuse:
 def _changed_key(login: Login, device: str, error: paramiko.BadHostKeyException) -> str:
     file = login.known_hosts[0] if login.known_hosts else Path("~/.ssh/known_hosts")
     return (f"{device}: THE HOST KEY OF {login.host} HAS CHANGED (now {error.key.fingerprint}, known is "
-            f"{error.expected_key.fingerprint}): another machine answers, or it was installed anew. If it was, type: "
-            f"ssh-keygen -f {file} -R '{login.known_as}'\nand add this line to {file}:\n{_line(login, error.key)}")
+            f"{error.expected_key.fingerprint}): another machine answers, or it was installed anew. If it was, "
+            f"type: ssh-keygen -f {shlex.quote(str(file))} -R {shlex.quote(login.known_as)}\n"
+            f"and add this line to {file}:\n{_line(login, error.key)}")
 
 
 def _line(login: Login, key: Any) -> str:

@@ -127,4 +127,4 @@ def _remove(spec: "DeviceSpec", home: "Home") -> Sequence[object]:
     from harness.runtimes.provision import remove
 
     with contextlib.closing(open_transport(spec, home)) as transport:
-        return "removed" if remove(transport) else "had none", None, None
+        return "removed" if remove(spec.name, transport) else "had none", None, None

@@ -1,8 +1,7 @@
-"""`edgefleet doctor`: what each device can measure and run. Every finding ends in its fix.
+"""`edgefleet doctor`: what each device is, can measure and run. Every finding ends in a command to type.
 
-Asks every device of the fleet at once (the agent's read-only probe) and stores nothing.
+Asks every device of the fleet at once (the agent's read-only probe), times the cable to each, and stores nothing.
 """
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,9 +22,9 @@ def doctor(
     fleet: Annotated[Path | None, typer.Option(help="Fleet file; default: ./fleet.toml, else this machine.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help=_output.JSON_HELP)] = False,
 ) -> None:
-    """Say what each device can measure and run.
+    """Say what each device is, can measure and run.
 
-    Every finding ends in its fix.
+    Every finding ends in a command to type.
 
     Exit 3 when a device does not answer or can run nothing.
 
@@ -37,6 +36,7 @@ def doctor(
     from device_agents import registry
     from harness.findings import examine
     from harness.fleet import FLEET_FILE, host_only, load_fleet
+    from harness.link_check import check_links
     from harness.roll_call import ask_devices
 
     path = fleet or (Path(FLEET_FILE) if Path(FLEET_FILE).is_file() else None)
@@ -44,8 +44,9 @@ def doctor(
     _output.words(f"fleet: {path.absolute()}" if path else f"fleet: this machine (there is no {FLEET_FILE} here)")
     chosen = spec.select(devices or ["*"], str(path or "the fleet"))
     facts, silent = ask_devices(chosen, registry.names("device_agents.engines"), None)
-    now_ns = time.time_ns()
-    reports = [(one, facts.get(one.name), examine(one, facts.get(one.name), silent.get(one.name), now_ns))
+    for name, link in check_links(chosen, facts).items():
+        facts[name] = {**facts[name], "link": link}
+    reports = [(one, facts.get(one.name), examine(one, facts.get(one.name), silent.get(one.name)))
                for one in chosen]
     if as_json:
         _output.data({"fleet": str(path) if path else None, "devices": [_document(*report) for report in reports]})
@@ -61,17 +62,22 @@ def _document(spec: "DeviceSpec", facts: dict[str, Any] | None, findings: "list[
 
 
 def _print(reports: "list[tuple[DeviceSpec, dict[str, Any] | None, list[Finding]]]") -> None:
-    from harness.findings import measures, runs
+    """A line a device, then a paragraph each."""
+    from harness.findings import runs
+    from harness.portrait import cable, clocks, details, measures, thermal, what
 
     rows = []
-    for spec, facts, _ in reports:
+    for spec, facts, findings in reports:
         told = facts or {}
-        memory = told.get("mem_total_mb")
-        rows.append([spec.name, spec.transport, spec.provenance, told.get("machine"), told.get("python"),
-                     told.get("cores"), None if memory is None else f"{memory:.0f}", runs(told), measures(told)])
-    _output.table(("device", "transport", "times are", "machine", "python", "cores>", "MiB>", "runs", "measures"), rows)
-    for spec, _, findings in reports:
-        for one in findings:
-            typer.echo(_output.clean(f"{spec.name}: {one.level}: {one.text}\n    fix: {one.fix}"))
+        free_mb = told.get("disk_free_mb")
+        rows.append([spec.name, spec.transport, what(told) if facts else None, runs(told) if facts else None,
+                     thermal(told), None if free_mb is None else f"{free_mb / 1024:.1f}", cable(told),
+                     sum(one.level != "note" for one in findings) or None])
+    _output.table(("device", "by", "is", "runs", "heat", "GiB free>", "link", "trouble>"), rows)
+    for spec, facts, findings in reports:
+        lines = [f"{spec.name}: {details(facts)}; times are {spec.provenance}", f"    clocks: {clocks(facts)}",
+                f"    can read: {measures(spec, facts)}"] if facts else []
+        lines += [f"{spec.name}: {one.level}: {one.text}\n    fix: {one.fix}" for one in findings]
+        typer.echo(_output.clean("\n".join(lines)) + "\n")
     if not any(findings for _, _, findings in reports):
         _output.words("nothing to mend")

@@ -37,10 +37,12 @@ def init(
     if output is None:
         typer.echo(_output.clean(text), nl=False)
         return
+    part = output.with_name(f"{output.name}.part")
     try:
-        with output.open("x", encoding="utf-8") as file:
-            file.write(_output.clean(text))
+        part.write_text(_output.clean(text), encoding="utf-8")
+        part.rename(output)
     except OSError as error:
+        part.unlink(missing_ok=True)
         raise ConfigError(f"cannot write {output}: {error.strerror}") from None
     _output.words(f"wrote {output}; delete what is no device, then: edgefleet doctor")
 

@@ -9,17 +9,19 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from harness.cable.push_stream import room
 from harness.device import PROVISIONED, PUSH_FLOOR_B_S, QUICK_S, AgentTransport
 from harness.errors import DeviceError, DeviceNotReady, DeviceUnreachable, DeviceUnsupported
-from harness.runtimes import aarch64_bundle, install, wheels
+from harness.runtimes import aarch64_bundle, install, under_lock, wheels
 from harness.runtimes.machine import Platform, ask
 from harness.seams import Completed
 
 WHEELS, BUNDLE = "wheels", "bundle"
 INSTALL_S = 900.0
+REMOVE_S = 120.0                                # some thousand files on a worn card
 _SIZES = 'for one; do wc -c < "$one" 2>/dev/null || echo 0; done'
 _FETCHING = threading.Lock()                    # one cache, many devices
 
@@ -55,12 +57,13 @@ def provision(device: str, transport: AgentTransport, cache: Path, say: Callable
     digests = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in files}
     base = machine.executable if kind == WHEELS else ""
     name = f"{kind}-{hashlib.sha256(' '.join([base, *digests]).encode()).hexdigest()[:12]}"
+    _locked(device, transport, "check")
     home = transport.agent_home
     python, pushed_b = f"{home}/runtime/{name}/bin/python3", 0
     if transport.run(["sh", "-c", '"$1" -I -S -c ""', "sh", python], QUICK_S).rc:        # else it is there already
         pushed_b = _bring(transport, digests)
         python = transport.python if kind == WHEELS else _unpack(device, transport, name, digests)
-    done = transport.run([python, "-I", "-S", "-c", _installer(), home, name, kind, *digests], INSTALL_S)
+    done = transport.run([python, "-I", "-S", "-c", _source(install), home, name, kind, *digests], INSTALL_S)
     if done.rc:
         raise _failure(device, done)
     found = json.loads(done.stdout)
@@ -81,12 +84,29 @@ def fetch(device: str, kind: str, machine: Platform, cache: Path,
         return BUNDLE, [aarch64_bundle.archive(cache, say)]
 
 
-def remove(transport: AgentTransport) -> bool:
-    """Take a provisioned runtime away; whether there was one."""
+def remove(device: str, transport: AgentTransport) -> bool:
+    """Take a provisioned runtime away; whether there was one. Raises DeviceError: unreachable, busy, may not."""
     home = transport.agent_home
     there = transport.run(["ls", f"{home}/{PROVISIONED}"], QUICK_S).rc == 0
-    transport.run(["rm", "-rf", f"{home}/runtime"], QUICK_S)
+    if not _locked(device, transport, "remove"):
+        done = transport.run(["rm", "-rf", f"{home}/runtime"], QUICK_S)
+        if done.rc:
+            raise _failure(device, done, "removed")
     return there
+
+
+def _locked(device: str, transport: AgentTransport, verb: str) -> bool:
+    """Whether some Python did it: where none starts, no agent runs that could hold the lock. Raises DeviceNotReady."""
+    for python in (f"{transport.agent_home}/{PROVISIONED}", transport.python):
+        try:
+            done = transport.run([python, "-I", "-S", "-c", _source(under_lock), transport.agent_home, verb], REMOVE_S)
+        except DeviceUnsupported:               # how a local device says that there is no such program
+            continue
+        if done.rc in (under_lock.BUSY, under_lock.CANNOT_WRITE):
+            raise _failure(device, done, "removed" if verb == "remove" else "installed")
+        if done.rc == 0:
+            return True
+    return False
 
 
 def _bring(transport: AgentTransport, digests: dict[str, Path]) -> int:
@@ -116,16 +136,17 @@ def _unpack(device: str, transport: AgentTransport, name: str, digests: dict[str
     return f"{transport.agent_home}/runtime/{name}.part/bin/python3"
 
 
-def _failure(device: str, done: Completed) -> DeviceError:
+def _failure(device: str, done: Completed, what: str = "installed") -> DeviceError:
     words = done.stderr.decode("utf-8", "replace").strip()
     last = words.splitlines()[-1] if words else f"exit status {done.rc}, no message"
     if done.rc == install.NO_ROOM or "No space left" in words:
         return DeviceNotReady(f"{device}: its disk is full: {last}. Free some space there, or type: "
                               f"edgefleet device gc {device}")
     kinds: dict[int, type[DeviceError]] = {install.BUSY: DeviceNotReady, install.DAMAGED: DeviceUnreachable}
-    return kinds.get(done.rc, DeviceUnsupported)(f"{device}: the runtime cannot be installed: {last}")
+    return kinds.get(done.rc, DeviceUnsupported)(f"{device}: the runtime cannot be {what}: {last}")
 
 
-def _installer() -> str:
-    return Path(install.__file__).read_text(encoding="utf-8")
+def _source(module: ModuleType) -> str:
+    """Of what runs over there."""
+    return Path(str(module.__file__)).read_text(encoding="utf-8")
 

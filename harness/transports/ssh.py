@@ -16,7 +16,8 @@ from pathlib import Path
 import paramiko
 
 from harness.cable.shell_device import ShellDevice, Sink
-from harness.cable.ssh_login import Connection, connect, login_of
+from harness.cable.ssh_config import login_of
+from harness.cable.ssh_login import Connection, connect
 from harness.errors import ConfigError, DeviceUnreachable
 from harness.fleet import DeviceSpec
 

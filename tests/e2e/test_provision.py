@@ -3,6 +3,7 @@
 The devices are folders of this machine; the package index is a folder, too, and the one that it falls back to refuses
 connections. The runtimes are wheels that only say their version, so that nothing is downloaded.
 """
+import fcntl
 import stat
 import sys
 import zipfile
@@ -78,3 +79,13 @@ def test_devices_that_fail_keep_the_others_from_nothing(fleet: Path, edgefleet_h
 @pytest.mark.parametrize(("name", "code"), [("good-*", 0), ("unfetched", 2), ("unsupported", 3)])
 def test_the_exit_code_says_what_failed(name: str, code: int, fleet: Path, edgefleet_home: Path) -> None:
     assert edgefleet("device", "provision", name, "--fleet", fleet, home=edgefleet_home).returncode == code
+
+
+def test_a_device_that_runs_a_trial_is_not_pushed_to(fleet: Path, edgefleet_home: Path) -> None:
+    there = edgefleet_home / "devices/good-a"
+    there.mkdir(parents=True)
+    with (there / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = edgefleet("device", "provision", "good-a", "--fleet", fleet, home=edgefleet_home)
+    assert done.returncode == 3 and "a trial runs on it" in done.stdout, done.stdout + done.stderr
+    assert [path.name for path in there.iterdir()] == ["lock"]

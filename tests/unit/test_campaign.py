@@ -303,3 +303,13 @@ def test_a_peer_must_be_within_reach(folder: Path) -> None:
         expand(campaign, made_up, {}, {}, plugins)
     near = far_off.devices["b"].model_copy(update={"address": "10.0.0.2"})
     expand(campaign, far_off.model_copy(update={"devices": {**far_off.devices, "b": near}}), {}, {}, plugins)
+
+
+def test_a_trial_says_the_processor_of_its_own_engine(folder: Path) -> None:
+    (folder / "plugins/engines/drawn.py").write_text(ENGINE.replace("pass", 'processor = "gpu"'))
+    campaign = load(folder, TEXT + 'engine = "drawn"\n')
+    runtimes = {**RUNTIMES, ("a", "drawn"): "drawn 1", ("b", "drawn"): "drawn 1"}
+    plan = expand(campaign, FLEET, bundles(), runtimes, campaign.plugin_dirs, "c.toml")
+    assert {(one.label, one.engine, str(one.knobs)) for one in plan.trials} == {
+        ("still", "paper", "{}"), ("still-half", "drawn", "{'processor': 'gpu'}")}
+    assert {one.id for one in plan.trials if one.label == "still"} < ids(plan_of(folder))

@@ -100,6 +100,8 @@ def test_a_pattern_without_match_is_an_error_with_the_near_miss(tmp_path: Path, 
     ("[devices]\n", "no device; add one"),
     ("[groups.x]\n", "the key 'devices' is missing"),
     ("[devices.a]\n[groups.g]\nlimit = 0", "groups.g.limit = 0"),
+    ("groups = ['usb']\n[devices.a]", "groups = ['usb']: input should be a valid dictionary"),
+    ("defaults = 1\n[devices.a]", "defaults = 1: input should be a valid dictionary"),
     ("[devices.a\n", "broken TOML: "),
 ])
 def test_every_mistake_is_told_in_one_sentence(tmp_path: Path, text: str, said: str) -> None:

@@ -48,6 +48,11 @@ def test_hosts_are_read_as_ssh_reads_them(tmp_path: Path) -> None:
     assert ssh_hosts(tmp_path / "none") == []
 
 
+def test_a_tab_separates_words_too(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("Host\tnano\n\tHostName\t10.0.0.1\nHost github.com\n\tUser\tgit\nHost = pi\n\n")
+    assert ssh_hosts(tmp_path / "config") == ["nano", "pi"]
+
+
 def run(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     """Without adb on the PATH, so that no server of this machine is asked."""
     return subprocess.run([sys.executable, "-m", "harness.cli", "init", "--ssh-config", "config", *words], cwd=folder,
@@ -66,3 +71,14 @@ def test_the_verb_prints_writes_and_never_overwrites(tmp_path: Path) -> None:
     again = run(tmp_path, "--output", "fleet.toml")
     assert again.returncode == 2 and "stays as it is" in again.stderr
     assert (tmp_path / "fleet.toml").read_text() == "mine"
+
+
+def test_a_full_disk_leaves_no_half_file(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the disk: creating one works, writing to it does not."""
+    (tmp_path / "config").write_text("Host nano\n")
+    limited = 'ulimit -f 0; exec "$0" -B -m harness.cli init --ssh-config config --output fleet.toml'
+    full = subprocess.run(["/bin/sh", "-c", limited, sys.executable], cwd=tmp_path, capture_output=True, text=True,
+                          timeout=60, check=False,
+                          env={**os.environ, "PATH": "/nowhere", "PYTHONPATH": os.pathsep.join(sys.path)})
+    assert full.returncode == 2 and "cannot write fleet.toml" in full.stderr, full.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["config"]

@@ -1,6 +1,8 @@
 """Which runtime fits which device, and how it is put together; nothing here needs a network."""
+import fcntl
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -12,11 +14,11 @@ from typing import Any
 import pytest
 
 from harness import apt
-from harness.errors import ConfigError, DeviceUnsupported
+from harness.errors import ConfigError, DeviceNotReady, DeviceUnsupported
 from harness.fleet import DeviceSpec
 from harness.runtimes import aarch64_bundle, install, wheels
 from harness.runtimes.machine import Platform, ask
-from harness.runtimes.provision import BUNDLE, WHEELS, choose, fetch
+from harness.runtimes.provision import BUNDLE, WHEELS, choose, fetch, remove
 from harness.transports.local import LocalTransport
 
 NANO = Platform("aarch64", (3, 6), "m", 64, (2, 27), "/usr/bin/python3.6")
@@ -201,3 +203,43 @@ def test_what_fails_leaves_the_old_runtime(spoil: str, code: int, words: str, tm
     assert (done.returncode, words in done.stderr) == (code, True), done.stderr
     assert sorted(path.name for path in (home / "runtime").iterdir()) == ["current", "old"]
     assert (home / "runtime/current").resolve().name == "old"
+
+
+def provisioned(home: Path, **spec: Any) -> LocalTransport:
+    """A device that has a runtime: this very Python."""
+    (home / "runtime/wheels-1/bin").mkdir(parents=True)
+    (home / "runtime/wheels-1/bin/python3").symlink_to(sys.executable)
+    (home / "runtime/current").symlink_to("wheels-1")
+    return LocalTransport(DeviceSpec(name="d", home=str(home), **spec), home)
+
+
+def test_a_runtime_is_not_taken_from_under_a_trial(tmp_path: Path) -> None:
+    transport = provisioned(tmp_path)
+    with (tmp_path / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(DeviceNotReady, match=r"d: .* cannot be removed: a trial runs on it"):
+            remove("d", transport)
+        assert (tmp_path / "runtime/current/bin/python3").exists()
+    assert remove("d", transport) and not (tmp_path / "runtime").exists()
+    assert not remove("d", transport)
+
+
+def test_a_runtime_that_stays_is_not_called_removed(tmp_path: Path) -> None:
+    """No Python starts there, so the shell removes it, and may not."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "rm").write_text("#!/bin/sh\necho 'rm: read-only file system' >&2\nexit 1\n")
+    (programs / "rm").chmod(0o755)
+    transport = provisioned(tmp_path / "home", python="/no/python3", env={"PATH": f"{programs}:/usr/bin:/bin"})
+    (tmp_path / "home/runtime/wheels-1/bin/python3").unlink()
+    (tmp_path / "home/runtime/wheels-1/bin/python3").touch(mode=0o644)
+    with pytest.raises(DeviceUnsupported, match="cannot be removed: rm: read-only file system"):
+        remove("d", transport)
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb")
+def test_a_package_that_is_none_is_told_in_one_message(tmp_path: Path) -> None:
+    bad = tmp_path / "libc6.deb"
+    bad.write_bytes(b"!<arch>\nno package")
+    with pytest.raises(ConfigError, match=r"libc6\.deb cannot be unpacked"):
+        list(apt.members(bad))

@@ -12,7 +12,7 @@ import paramiko
 import psutil
 import pytest
 
-from harness.cable import ssh_login
+from harness.cable import ssh_config
 from harness.errors import ConfigError, DeviceRefused, DeviceUnreachable
 from harness.fleet import DeviceSpec
 from harness.lab import sshd
@@ -46,8 +46,8 @@ def lab_config(loopback: Any, known_hosts: Path, more: str = "") -> str:
     return sshd.client_config(loopback[0].folder / sshd.KEY, known_hosts) + more
 
 
-def login(folder: Path, text: str, **fields: Any) -> ssh_login.Login:
-    return ssh_login.login_of(DeviceSpec(name="d", transport="ssh", ssh_config=config(folder, text), **fields))
+def login(folder: Path, text: str, **fields: Any) -> ssh_config.Login:
+    return ssh_config.login_of(DeviceSpec(name="d", transport="ssh", ssh_config=config(folder, text), **fields))
 
 
 def test_the_users_configuration_is_what_ssh_makes_of_it(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_the_users_configuration_is_what_ssh_makes_of_it(tmp_path: Path) -> None
     text = f"Include {tmp_path}/more\nHost pi\n  HostName 10.0.0.7\n  User nobody\nHost *\n  User x\n"
     found = login(tmp_path, text, host="pi")
     assert (found.host, found.port, found.user, found.jumps) == ("10.0.0.7", 2222, "ann", ("bob@gate:2200",))
-    assert found.known_as == "[10.0.0.7]:2222" and not found.use_agent
+    assert found.known_as == "[10.0.0.7]:2222" and found.identities_only
 
 
 def test_fleet_toml_comes_before_the_configuration(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_broken_configuration_is_told_in_ssh_s_own_words(tmp_path: Path) -> No
 
 def test_no_host_is_a_mistake_in_fleet_toml() -> None:
     with pytest.raises(ConfigError, match="needs `host`"):
-        ssh_login.login_of(DeviceSpec(name="d", transport="ssh"))
+        ssh_config.login_of(DeviceSpec(name="d", transport="ssh"))
 
 
 def test_an_unknown_host_key_is_refused_with_the_line_to_add(loopback: Any, tmp_path: Path) -> None:
