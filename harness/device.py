@@ -6,7 +6,7 @@ keep state about trials: what a device holds is asked of the device, by trial id
 import gzip
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -58,6 +58,16 @@ class AgentTransport(Transport, Protocol):
 def open_device(spec: DeviceSpec, home: Home) -> "Device":
     """Connects lazily. Raises ConfigError for a transport that cannot be made from the spec."""
     return Device(spec, open_transport(spec, home), build_agent(home.cache), home.cache)
+
+
+def open_probed(spec: DeviceSpec, home: Home) -> "tuple[Device, dict[str, Any]]":
+    """Connected, with its facts. Raises as `Device.probe` does, and then nothing stays open."""
+    device = open_device(spec, home)
+    try:
+        return device, device.probe()
+    except BaseException:
+        device.close()
+        raise
 
 
 def open_transport(spec: DeviceSpec, home: Home) -> AgentTransport:
@@ -210,10 +220,12 @@ class Device:
                                     "shell print something?") from None
 
 
-def held_trials(facts: Mapping[str, Any]) -> dict[str, Held]:
-    """The newest attempt of every trial that a probed device still holds, by trial id."""
+def held_trials(facts: Mapping[str, Any], collected: Container[tuple[str, int]]) -> dict[str, Held]:
+    """The newest attempt of every trial that a probed device still holds and that was not collected, by trial id."""
     held: dict[str, Held] = {}
     for entry in facts.get("trials", ()):
+        if (entry["id"], entry["attempt"]) in collected:
+            continue
         if entry["id"] not in held or held[entry["id"]].attempt < entry["attempt"]:
             held[entry["id"]] = Held(entry["attempt"], entry["state"])
     return held

@@ -2,7 +2,8 @@
 
 Called by cli/run.py, and callable from a notebook. The scheduler brings results; each is one transaction here, journal
 first as a file, then its rows. It refuses to decide about retries (scheduler) or devices (health), and never loses a
-journal: a site lets a device forget one only after it was stored here.
+journal: a site lets a device forget one only after it was stored here, and a trial whose device went out of reach stays
+pending, so that the next run asks for it.
 """
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -105,8 +106,11 @@ def _bench(resolved: Resolved, home: Home, store: Store, todo: Sequence[Trial], 
     keys |= {(trial.device, parent, engine, resolved.runtimes[trial.device, engine], canonical_json(trial.knobs))
              for trial in todo if (parent := every[trial.bundle].bundle.training.get("parent"))}
     costs = {key: costs for key in sorted(keys) if (costs := store.costs(*key))}
+    ids = {trial.id for trial in todo}
+    kept = frozenset((row["trial"], row["number"]) for row in store.read("attempt", ("trial", "number", "journal"))
+                     if row["journal"] and row["trial"] in ids)
     return Bench(str(home.path), resolved.fleet, {name: str(one.path) for name, one in every.items()},
-                 costs, dict(tokens), resolved.campaign.preflight, resolved.campaign.plugin_dirs)
+                 costs, dict(tokens), resolved.campaign.preflight, resolved.campaign.plugin_dirs, kept)
 
 
 class _Book:
@@ -116,7 +120,7 @@ class _Book:
         self._store, self._home = store, home
         self._devices = {one.name: one for one in devices}
         self._trials = {trial.id: trial for trial in todo}
-        self._open = {row["trial"]: row["number"] for row in store.running() if row["attempt_state"] == "running"}
+        self._open = {row["trial"]: row["number"] for row in store.read("attempt", state="running")}
         self.first_attempts = {trial.id: store.next_attempt_number(trial.id) for trial in todo}
 
     def enter(self, result: TrialResult) -> TrialResult:
@@ -132,9 +136,8 @@ class _Book:
                                    result.costs)
         if result.state == "running":
             self._begin(result)
-        elif result.state == "skipped":
+        elif result.state == "skipped" and trial.id not in self._open:      # it never began: no attempt
             self._store.skip(trial.id, result.message, result.error, result.blame)
-            self._finish(result, "skipped") if trial.id in self._open else None
         elif result.attempt == 0:
             self._store.set_trial_state(trial.id, "pending", result.error, result.blame, result.message)
         else:
