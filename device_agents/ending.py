@@ -27,6 +27,8 @@ def conclude(journal: Journal, work: Callable[[], Dict[str, Any]]) -> str:
         journal.flush()
         if journal.failure is not None:
             raise JournalBroken("cannot write %s: %s" % (journal.path, journal.failure.strerror))
+    except KeyboardInterrupt:                   # of a simulation, in its user's own process: a device's is Stopped
+        raise
     except BaseException as error:              # whatever it is, it is a row
         return _fail(journal, error)
     try:
