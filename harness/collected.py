@@ -7,7 +7,15 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from db.store import Store
+
 Name = tuple[str, int]                          # trial id, attempt
+
+
+def kept_by(store: Store) -> set[Name]:
+    """Attempts whose journal is in the store."""
+    return {(row["trial"], row["number"]) for row in store.read("attempt", ("trial", "number", "journal"))
+            if row["journal"]}
 
 
 class Collected:

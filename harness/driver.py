@@ -16,6 +16,7 @@ from db.ingest import ingest_journal
 from db.store import Store
 from device_agents.wire import Trial, canonical_json, costed_as
 from harness.campaign import NO_RUNTIME
+from harness.collected import kept_by
 from harness.fleet import DeviceSpec
 from harness.home import Home
 from harness.leases import lock_devices
@@ -107,8 +108,7 @@ def _bench(resolved: Resolved, home: Home, store: Store, todo: Sequence[Trial], 
              for trial in todo if (parent := every[trial.bundle].bundle.training.get("parent"))}
     costs = {key: costs for key in sorted(keys) if (costs := store.costs(*key))}
     ids = {trial.id for trial in todo}
-    kept = frozenset((row["trial"], row["number"]) for row in store.read("attempt", ("trial", "number", "journal"))
-                     if row["journal"] and row["trial"] in ids)
+    kept = frozenset(name for name in kept_by(store) if name[0] in ids)
     return Bench(str(home.path), resolved.fleet, {name: str(one.path) for name, one in every.items()},
                  costs, dict(tokens), resolved.campaign.preflight, resolved.campaign.plugin_dirs, kept)
 

@@ -109,3 +109,20 @@ def test_a_link_that_stays_down_leaves_the_trial_to_the_next_run(campaign, tiny_
     shown = json.loads(edgefleet("show", trial, "--json", home=tiny_home).stdout)
     assert shown["timeline"], "that of the attempt which has one, not of the last"
     assert not list((tiny_home / "devices/host/trials").iterdir())
+
+
+def test_gc_removes_what_is_in_the_store_and_nothing_that_was_not_collected(campaign, tiny_home, cable):
+    lose_waits(cable, TWICE * 4)
+    assert edgefleet("run", campaign, "--scheduler", "inline", home=tiny_home).returncode == 3
+    trials = tiny_home / "devices/host/trials"
+    [held] = trials.iterdir()
+    assert edgefleet("run", campaign, "--scheduler", "inline", home=tiny_home).returncode == 0
+    trial, other = (row[0] for row in query(tiny_home, "select id from trial where id != ? limit 2", held.name[:-2]))
+    for name in (f"{trial}.1", f"{other}.2"):   # a run that was interrupted left the first; nobody has the second
+        (trials / name).mkdir()
+        (trials / name / "trial.jsonl").write_text('{"seq":0,"kind":"start"}\n')
+        (trials / name / "lock").touch()
+    done = edgefleet("device", "gc", "host", "--max-age-days", 0, "--fleet", campaign.with_name("fleet.toml"),
+                     home=tiny_home)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in trials.iterdir()] == [f"{other}.2"]
