@@ -3,12 +3,13 @@
 Both walk `attempts`, the one place that retries, so they differ in concurrency alone. Called by run.py with a Bench.
 This file is the only one that imports ray. It refuses to know what a trial does and to touch the database.
 """
+import json
 import queue
 import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -31,6 +32,7 @@ from harness.seams import Report, Scheduler, TrialResult, Work
 SCHEDULERS = ("ray", "inline")
 RETRY_PAUSE_S = 2.0                             # before asking an unreachable device again; doubled each time
 NOT_READY_PAUSE_S = 10.0                        # when the campaign states no cooldown_s
+START_S = 120.0                                 # until a site's process has imported what it needs
 POLL_S = 0.5                                    # how long a site's actor holds an empty-handed question
 
 
@@ -54,8 +56,8 @@ def attempts(trials: Sequence[Trial], first_attempts: Mapping[str, int], work: W
             return
         benched = next((said for name in (trial.device, *trial.peers) if (said := health[name].benched)), None)
         if benched:
-            report(TrialResult(trial.id, trial.device, 0, "pending", True, "DeviceUnreachable", "link", benched,
-                               at_s=time.time()))
+            report(TrialResult(trial.id, trial.device, 0, "pending", True, benched.error, benched.blame,
+                               benched.reason, at_s=time.time()))
             continue
         _attempt(trial, first_attempts.get(trial.id, 1), work, report, health, cooldown_s, stopped)
 
@@ -195,9 +197,16 @@ class RaySites:
         ray, ours = _start_ray(self._address)
         actors: dict[str, Any] = {}
         try:
-            for name, its_trials in self._by_site(trials).items():
+            by_site = self._by_site(trials)
+            self._check(ray, by_site)
+            for name, its_trials in by_site.items():
                 actors[name] = self._actor(ray, name)
-                ray.get(actors[name].start.remote(_by_device(its_trials), dict(first_attempts)))
+                begun = actors[name].start.remote(_by_device(its_trials), dict(first_attempts))
+                try:
+                    ray.get(begun, timeout=START_S)
+                except ray.exceptions.GetTimeoutError:
+                    raise SiteLost(f"the site {name!r} did not start within {START_S:.0f} s; look at its machine, then "
+                                   "run again") from None
             yield from self._stream(ray, actors)
         finally:
             with suppress(Exception):           # a site that died has nothing to close
@@ -229,6 +238,16 @@ class RaySites:
             sites.setdefault(self._bench.fleet.devices[trial.device].site, []).append(trial)
         return sites
 
+    def _check(self, ray: Any, names: Iterable[str]) -> None:
+        """Ray itself would wait for a site without end, and say nothing."""
+        there = ray.cluster_resources()
+        missing = sorted(name for name in names if name != HERE and f"site:{name}" not in there)
+        if missing:
+            example = json.dumps({f"site:{missing[0]}": 1})
+            raise ConfigError(f"the Ray cluster at {self._address!r} has no site {', '.join(map(repr, missing))}. "
+                              f"Start Ray there with: ray start --address HEAD:6379 --resources '{example}', and name "
+                              "the cluster by --ray-address; or leave `site` out of the fleet file.")
+
     def _actor(self, ray: Any, name: str) -> Any:
         resources = {} if name == HERE else {f"site:{name}": 0.001}
         options = {"num_cpus": 0, "resources": resources, "max_concurrency": 4}
@@ -251,7 +270,7 @@ def _start_ray(address: str) -> tuple[Any, bool]:
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=True,
                  logging_level="ERROR", **({"num_cpus": 1} if address == "local" else {}))
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:                  # on a slow machine even a bare one
         raise ConfigError(f"Ray does not start at address {address!r}: {error}. `--scheduler inline` runs without "
                           "it.") from None
     return ray, True

@@ -4,7 +4,15 @@ import pytest
 from device_agents.seams import UserError
 from harness.collected import Collected
 from harness.config import PreflightSpec
-from harness.errors import AgentCrashed, AgentFailed, ConfigError, DeviceNotReady, DeviceUnreachable, DeviceUnsupported
+from harness.errors import (
+    AgentCrashed,
+    AgentFailed,
+    ConfigError,
+    DeviceNotReady,
+    DeviceRefused,
+    DeviceUnreachable,
+    DeviceUnsupported,
+)
 from harness.fleet import DeviceSpec, FleetSpec
 from harness.health import LOOPING_AFTER, Health
 from harness.runner import Bench
@@ -84,6 +92,19 @@ def test_a_device_that_keeps_crashing_is_benched():
     trials = [sample_trial(id=f"t{n}", device="pi") for n in range(LOOPING_AFTER + 1)]
     ended, _ = play({trial.id: [AgentCrashed("x")] * 2 for trial in trials}, trials)
     assert ended[-1][:3] == (f"t{LOOPING_AFTER}", 0, "pending")
+
+
+@pytest.mark.parametrize(("error", "blame"), [(DeviceUnreachable("gone"), "link"), (DeviceRefused("a key"), "user"),
+                                               (DeviceNotReady("hot"), "device")])
+def test_what_is_left_to_a_benched_device_keeps_the_class_and_the_blame(error, blame):
+    health = Health("pi")
+    for _ in range(LOOPING_AFTER):
+        health.failed(error)
+    reports = []
+    attempts([sample_trial(id="t1", device="pi")], {}, None, reports.append, {"pi": health}, 0.0, lambda _s: False)
+    assert [(one.attempt, one.state, one.error, one.blame) for one in reports] == [
+        (0, "pending", type(error).__name__, blame)]
+    assert str(error) in reports[0].message
 
 
 def test_the_users_mistakes_do_not_bench_a_device():
