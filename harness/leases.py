@@ -2,7 +2,8 @@
 
 `DeviceLock` keeps a second controller with the same home away: a lock of the kernel, gone with its holder's death, and
 a fencing token that only grows, with the clock, which the device remembers. `Windows` is the limit of a fleet's
-groups inside one site. Used by run.py and the scheduler. Refuses to expire anything by time: a lock ends when its process does.
+groups inside one site. Used by run.py and the scheduler. Refuses to expire anything by time: a lock ends when its
+process does.
 """
 import fcntl
 import json
