@@ -204,12 +204,13 @@ class Store:
 
     def begin_attempt(self, trial_id: str, number: int, token: int, period_ms: float | None, deadline_ms: float | None,
                       started_s: float) -> None:
-        """The attempt and its trial are running. An attempt that has ended cannot begin again."""
+        """The attempt and its trial are running. An attempt whose journal is stored, or that is done, cannot begin
+        again; one that was given up without its journal can: its device held it."""
         row = {"trial": trial_id, "number": number, "state": "running", "token": token, "started_s": started_s}
-        again = {"token": token, "started_s": started_s}
+        again = {**row, **dict.fromkeys(("error", "blame", "message", "ended_s"))}
         with self.transaction() as connection:
             done = connection.execute(insert(schema.attempt).values(row).on_conflict_do_update(
-                set_=again, where=schema.attempt.c.state == "running"))
+                set_=again, where=schema.attempt.c.journal.is_(None) & (schema.attempt.c.state != "done")))
             if done.rowcount == 0:
                 raise StoreError(f"{self.path}: attempt {number} of trial {trial_id} has already ended; "
                                  "begin the next one.")

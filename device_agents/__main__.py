@@ -2,7 +2,8 @@
 
     PYTHON agent.pyz VERB --home H ...
 
-Exit 0 ok · 1 a bug (with its traceback) · 2 bad input · 3 unsupported here · 4 not now: busy with a trial, disk full.
+Exit 0 ok · 1 a bug (with its traceback) · 2 bad input · 3 unsupported here · 4 not now: busy with a trial, disk full ·
+5 the device's files fail: read-only, broken, not ours.
 Each verb imports what it needs, and nothing before: `run` and `wait` lie on the way between two trials.
 """
 import argparse
@@ -38,7 +39,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         print("edgefleet agent: %s%s" % (error, "; free some space on this device" if full else ""), file=sys.stderr)
-        return 4 if full else 2
+        return 4 if full else 5
 
 
 def _unpacked(archive: str, home: str) -> List[str]:

@@ -106,8 +106,8 @@ def _advance_token(home: str, token: int) -> None:
     except (FileNotFoundError, ValueError):
         seen = 0
     if token < seen:
-        raise BadOrder("this order's token is %d and the device has seen %d: a newer controller took it over"
-                       % (token, seen))
+        raise BadOrder("this order's token is %d and the device has seen %d: a newer controller took it over, or the "
+                       "clock of this one is behind" % (token, seen))
     if token > seen:
         with open(path + ".part", "w", encoding="ascii") as file:
             file.write("%d\n" % token)

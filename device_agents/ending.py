@@ -26,6 +26,8 @@ def conclude(journal: Journal, work: Callable[[], Dict[str, Any]]) -> str:
         fields = work()
         journal.flush()
         journal.check()
+    except KeyboardInterrupt:                   # of a simulation, in its user's own process: a device's is Stopped
+        raise
     except BaseException as error:              # whatever it is, it is a row
         return _fail(journal, error)
     try:

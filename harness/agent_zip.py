@@ -15,7 +15,13 @@ from typing import NamedTuple
 import device_agents
 
 _SOURCES = Path(device_agents.__file__).parent
-_MAIN = b"import sys\n\nfrom device_agents.__main__ import main\n\nsys.exit(main())\n"
+_TOO_OLD = b"""import sys
+
+if sys.version_info < (3, 6):                   # in any Python's syntax: the rest would be a SyntaxError there
+    sys.stderr.write("edgefleet agent: needs Python >= 3.6, and this is %d.%d\\n" % tuple(sys.version_info[:2]))
+    sys.exit(3)
+"""
+_MAIN = _TOO_OLD + b"\nfrom device_agents.__main__ import main\n\nsys.exit(main())\n"
 _OLDEST_DATE = (1980, 1, 1, 0, 0, 0)            # the zip format has no earlier one
 _UNIX = 3
 _MODE = 0o100644 << 16

@@ -5,8 +5,10 @@ keep state about trials: what a device holds is asked of the device, by trial id
 """
 import gzip
 import hashlib
+import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -15,6 +17,7 @@ from device_agents.wire import Cost, Order, Serving, canonical_json, order_to_js
 from harness.agent_zip import AgentZip, build_agent
 from harness.cable.shell_device import NOT_FOUND
 from harness.errors import (
+    AgentCrashed,
     AgentFailed,
     ConfigError,
     DeviceNotReady,
@@ -32,7 +35,10 @@ PUSH_FLOOR_B_S = 50_000                         # slowest link that a push is gi
 AGENT_FOLDERS = ("adapters", "engines", "sensors", "energy")
 PROVISIONED = "runtime/current/bin/python3"     # below the agent's home, where `device provision` was here
 
-_BY_EXIT: dict[int, type[EdgefleetError]] = {3: DeviceUnsupported, 4: DeviceNotReady, 2: AgentFailed}
+PIECE_B = 1 << 20                               # of a journal that is unpacked at a time
+
+_BY_EXIT: dict[int, type[EdgefleetError]] = {3: DeviceUnsupported, 4: DeviceNotReady, 5: AgentCrashed}
+_KILLED = 128                                   # a shell's exit status for what a signal ended; Python's is negative
 
 
 class Waited(NamedTuple):
@@ -59,6 +65,17 @@ class AgentTransport(Transport, Protocol):
 def open_device(spec: DeviceSpec, home: Home) -> "Device":
     """Connects lazily. Raises ConfigError for a transport that cannot be made from the spec."""
     return Device(spec, open_transport(spec, home), build_agent(home.cache), home.cache)
+
+
+def open_probed(spec: DeviceSpec, home: Home,
+                plugins: Mapping[str, tuple[str, Path]] | None = None) -> "tuple[Device, dict[str, Any]]":
+    """Connected, with its facts. Raises as `Device.probe` does, and then nothing stays open."""
+    device = open_device(spec, home)
+    try:
+        return device, device.probe(plugins)
+    except BaseException:
+        device.close()
+        raise
 
 
 def open_transport(spec: DeviceSpec, home: Home) -> AgentTransport:
@@ -161,13 +178,19 @@ class Device:
         out = self._call("wait", *words, deadline_s=deadline_s + QUICK_S).stdout
         head, _, journal = out.partition(b"\n")
         told = self._parse("wait", head)
-        if told["state"] in ("done", "failed", "crashed") and told.get("sha256"):
-            self._check_journal(journal, told)
+        if told["state"] not in ("done", "failed", "crashed") or not told.get("sha256"):
+            return Waited(told["state"], b"")
+        self._check_journal(journal, told)
         return Waited(told["state"], journal)
 
     def stop(self, trial_id: str, attempt: int) -> None:
         """End a trial that is overdue, or the `serve` for it, so that the device is free again."""
         self._call("stop", _folder(trial_id, attempt), deadline_s=QUICK_S)
+
+    def trials(self) -> dict[tuple[str, int], str]:
+        """State of every trial that it holds, by trial id and attempt."""
+        self.deploy()
+        return {(one["id"], one["attempt"]): one["state"] for one in self._json("list")}
 
     def clean(self, trials: Iterable[tuple[str, int]]) -> None:
         """Remove folders of trials whose journals are safe here."""
@@ -184,9 +207,15 @@ class Device:
         self._transport.close()
 
     def _check_journal(self, journal_gz: bytes, told: dict[str, Any]) -> None:
+        """Piece by piece: what unpacks to more than was told is not read on."""
+        digest, size_b, told_b = hashlib.sha256(), 0, told.get("bytes")
         try:
-            whole = hashlib.sha256(gzip.decompress(journal_gz)).hexdigest() == told["sha256"]
-        except (OSError, EOFError):
+            with gzip.open(io.BytesIO(journal_gz)) as file:
+                while isinstance(told_b, int) and size_b <= told_b and (piece := file.read(PIECE_B)):
+                    digest.update(piece)
+                    size_b += len(piece)
+            whole = size_b == told_b and digest.hexdigest() == told["sha256"]
+        except (OSError, EOFError, zlib.error):
             whole = False
         if not whole:
             raise DeviceUnreachable(f"{self.spec.name}: the journal arrived damaged; it is still on the device")
@@ -206,7 +235,9 @@ class Device:
         if done.rc != 0:
             words_said = done.stderr.decode("utf-8", "replace").strip()
             last = words_said.splitlines()[-1] if words_said else f"exit status {done.rc}, no message"
-            raise _BY_EXIT.get(done.rc, AgentFailed)(f"{self.spec.name}: {verb}: {last}")
+            killed = done.rc >= _KILLED or done.rc < 0
+            raise (AgentCrashed if killed else _BY_EXIT.get(done.rc, AgentFailed))(
+                f"{self.spec.name}: {verb}: {last}" + (", killed; is its memory enough?" if killed else ""))
         return done
 
     def _parse(self, verb: str, text: bytes) -> Any:
@@ -228,10 +259,12 @@ def plugin_files(plugin_dirs: Sequence[str]) -> dict[str, tuple[str, Path]]:
     return found
 
 
-def held_trials(facts: Mapping[str, Any]) -> dict[str, Held]:
-    """The newest attempt of every trial that a probed device still holds, by trial id."""
+def held_trials(facts: Mapping[str, Any], collected: Container[tuple[str, int]]) -> dict[str, Held]:
+    """The newest attempt of every trial that a probed device still holds and that was not collected, by trial id."""
     held: dict[str, Held] = {}
     for entry in facts.get("trials", ()):
+        if (entry["id"], entry["attempt"]) in collected:
+            continue
         if entry["id"] not in held or held[entry["id"]].attempt < entry["attempt"]:
             held[entry["id"]] = Held(entry["attempt"], entry["state"])
     return held

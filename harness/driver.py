@@ -2,7 +2,8 @@
 
 Called by cli/run.py, and callable from a notebook. The scheduler brings results; each is one transaction here, journal
 first as a file, then its rows. It refuses to decide about retries (scheduler) or devices (health), and never loses a
-journal: a site lets a device forget one only after it was stored here.
+journal: a site lets a device forget one only after it was stored here, and a trial whose device went out of reach stays
+pending, so that the next run asks for it.
 """
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from db.ingest import ingest_journal
 from db.store import Store
 from device_agents.wire import Trial, canonical_json, costed_as
 from harness.campaign import NO_RUNTIME
+from harness.collected import kept_by
 from harness.fleet import DeviceSpec
 from harness.home import Home
 from harness.leases import lock_devices
@@ -107,9 +109,11 @@ def _bench(resolved: Resolved, home: Home, store: Store, todo: Sequence[Trial], 
     keys |= {(trial.device, every[trial.bundle].bundle.training.get("parent") or trial.bundle,
               *reference[trial.device], canonical_json(trial.knobs)) for trial in todo if trial.device in reference}
     costs = {key: costs for key in sorted(keys) if (costs := store.costs(*key))}
+    ids = {trial.id for trial in todo}
+    kept = frozenset(name for name in kept_by(store) if name[0] in ids)
     return Bench(str(home.path), resolved.fleet, {name: str(one.path) for name, one in every.items()},
                  costs, dict(tokens), resolved.campaign.preflight, resolved.campaign.plugin_dirs,
-                 reference=reference)
+                 reference=reference, kept=kept)
 
 
 class _Book:
@@ -119,7 +123,7 @@ class _Book:
         self._store, self._home = store, home
         self._devices = {one.name: one for one in devices}
         self._trials = {trial.id: trial for trial in todo}
-        self._open = {row["trial"]: row["number"] for row in store.running() if row["attempt_state"] == "running"}
+        self._open = {row["trial"]: row["number"] for row in store.read("attempt", state="running")}
         self.first_attempts = {trial.id: store.next_attempt_number(trial.id) for trial in todo}
 
     def enter(self, result: TrialResult) -> TrialResult:
@@ -133,9 +137,8 @@ class _Book:
             self._store.save_costs(*key, costs)
         if result.state == "running":
             self._begin(result)
-        elif result.state == "skipped":
+        elif result.state == "skipped" and trial.id not in self._open:      # it never began: no attempt
             self._store.skip(trial.id, result.message, result.error, result.blame)
-            self._finish(result, "skipped") if trial.id in self._open else None
         elif result.attempt == 0:
             self._store.set_trial_state(trial.id, "pending", result.error, result.blame, result.message)
         else:

@@ -3,7 +3,7 @@
     EdgefleetError
     ├── ConfigError          bad file, key or name                       exit 2   blame user     never retried
     ├── DeviceError                                                      exit 3
-    │   ├── DeviceUnreachable   no answer                                       blame link     3 retries, then benched
+    │   ├── DeviceUnreachable   no answer                                       blame link   3 retries, benched, pending
     │   ├── DeviceRefused       a person must let us in: host key, login, consent   blame user    benched, never retried
     │   ├── DeviceNotReady      hot, low battery, busy                          blame device   waited for, then retried
     │   └── DeviceUnsupported   lacks Python, runtime or feature                blame device   skipped, with the reason

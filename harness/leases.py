@@ -1,13 +1,15 @@
 """Who holds a device, and how many measured windows run at once.
 
 `DeviceLock` keeps a second controller with the same home away: a lock of the kernel, gone with its holder's death, and
-a fencing token that only grows, which the device remembers. `Windows` is the limit of a fleet's groups inside one
-site. Used by run.py and the scheduler. Refuses to expire anything by time: a lock ends when its process does.
+a fencing token that only grows, with the clock, which the device remembers. `Windows` is the limit of a fleet's
+groups inside one site. Used by run.py and the scheduler. Refuses to expire anything by time: a lock ends when its
+process does.
 """
 import fcntl
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -35,7 +37,8 @@ class DeviceLock:
             os.close(self._file)
             raise DeviceNotReady(f"{self._device}: in use by another `edgefleet run` (process {holder}). Wait for it "
                                  "to end, or stop it and run again.") from None
-        self.token = int(self._read().get("token", 0)) + 1
+        # Milliseconds, so that a home that is new, or another machine's, does not start below what the device has seen.
+        self.token = max(int(self._read().get("token", 0)) + 1, time.time_ns() // 10**6)
         text = json.dumps({"token": self.token, "pid": os.getpid()}).encode()
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, text, 0)

@@ -39,7 +39,7 @@ def check_links(devices: Sequence[DeviceSpec], facts: Mapping[str, Mapping[str, 
 
 def _check(spec: DeviceSpec, facts: Mapping[str, Any], home: Home, payload: Path) -> Link:
     found: Link = {"rtt_ms": None, "push_mb_s": None, "reason": None}
-    if any(one.state == "running" for one in held_trials(facts).values()):
+    if any(one.state == "running" for one in held_trials(facts, ()).values()):
         return {**found, "reason": "a trial runs on it"}
     try:
         with contextlib.closing(open_transport(spec, home)) as transport:

@@ -14,7 +14,7 @@ from typing import Any
 
 from device_agents.wire import Order, Serving, costed_as
 from harness.certificate import self_signed
-from harness.device import Device, open_device
+from harness.device import Device, open_probed
 from harness.errors import DeviceError, DeviceUnsupported, EdgefleetError, TrialError
 from harness.fleet import DeviceSpec, FleetSpec
 from harness.home import Home
@@ -69,8 +69,7 @@ class Peers:
         engine, _ = costed_as(order.trial.engine, order.trial.runtime)
         key = (order.trial.device, spec.name)
         if key not in self._open:
-            device = open_device(spec, self._home)
-            self._open[key] = (device, device.probe())
+            self._open[key] = open_probed(spec, self._home)
         device, facts = self._open[key]
         has = facts["engines"].get(engine, {}).get("runtime")
         if has is None:

@@ -15,7 +15,7 @@ from device_agents.wire import Cost, Trial, canonical_json, costed_as
 from harness.campaign import derive_seed, trial_id, trial_of
 from harness.device import plugin_files
 from harness.driver import run_trials
-from harness.errors import AgentFailed, DeviceUnreachable, DeviceUnsupported
+from harness.errors import AgentFailed, DeviceError, DeviceUnreachable, DeviceUnsupported, TrialError
 from harness.fleet import NO_RUNTIME, DeviceSpec
 from harness.home import Home
 from harness.leases import lock_devices
@@ -52,21 +52,39 @@ class _Row(NamedTuple):
     prototype: Trial
 
 
-def prepare_missing(resolved: Resolved, home: Home, store: Store, report: Callable[[str], "Any"]) -> list[Preparation]:
+class Unprepared(NamedTuple):
+    """A row that the plan goes on waiting for, and why."""
+
+    label: str
+    device: str
+    reason: str
+
+
+def prepare_missing(resolved: Resolved, home: Home, store: Store,
+                    report: Callable[[str], "Any"]) -> tuple[list[Preparation], list[Unprepared]]:
     """Make and keep every preparation that the plan waits for. `report(name)` is a context that shows progress.
 
-    Raises UserError, EdgefleetError (a device that does not answer, a training trial that failed).
+    A device that does not answer, or a trial that fails on it, costs its own row and no other. Raises UserError,
+    ConfigError, StoreError.
     """
-    made = []
+    made: list[Preparation] = []
+    unprepared: list[Unprepared] = []
     campaign = resolved.campaign
     devices = sorted({name for one in resolved.waiting for name in (one.device, *campaign.method(one.label).peers)})
     for one in resolved.waiting:
-        with report(f"prepare {one.label} for {one.device}, {one.key[0]}/{one.key[1]} seed {one.key[2]}") as show:
-            row = _opened(resolved, home, store, one, devices)
-            done = _prepare(resolved, home, store, row, show)
+        if one.device in resolved.silent:
+            unprepared.append(Unprepared(one.label, one.device, resolved.silent[one.device]))
+            continue
+        try:
+            with report(f"prepare {one.label} for {one.device}, {one.key[0]}/{one.key[1]} seed {one.key[2]}") as show:
+                row = _opened(resolved, home, store, one, devices)
+                done = _prepare(resolved, home, store, row, show)
+        except (DeviceError, TrialError) as error:
+            unprepared.append(Unprepared(one.label, one.device, str(error)))
+            continue
         write_preparation(one.file, done)
         made.append(done)
-    return made
+    return made, unprepared
 
 
 def _opened(resolved: Resolved, home: Home, store: Store, one: Waiting, devices: Sequence[str]) -> _Row:

@@ -2,31 +2,24 @@
 
 A `Runner` lives at a site and is called by the scheduler, one thread a device. It keeps what it learns of a device in
 this run (facts, costs, what the device still holds); it never sees the database. Before it starts anything it asks the
-device for the trial's id, because the controller may have died while the agent went on.
+device for the trial's id, because the controller or the link may have died while the agent went on. Whatever goes wrong
+between a trial's begin and its journal makes it ask again, and no folder goes whose journal did not come.
 """
-import gzip
-import json
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from device_agents.wire import BranchBundle, Cost, Order, Trial, canonical_json, costed_as, provenance_of
+from harness.collected import Collected
 from harness.config import PreflightSpec
-from harness.device import Device, Held, held_trials, open_device, plugin_files
-from harness.errors import (
-    AgentCrashed,
-    AgentFailed,
-    AgentTimeout,
-    DeviceError,
-    DeviceNotReady,
-    DeviceUnreachable,
-    DeviceUnsupported,
-    EdgefleetError,
-)
+from harness.device import Device, Held, Waited, held_trials, open_probed, plugin_files
+from harness.errors import AgentTimeout, DeviceUnreachable, DeviceUnsupported, EdgefleetError
 from harness.fleet import DeviceSpec, FleetSpec
 from harness.home import Home
+from harness.journal_end import failure
 from harness.leases import Windows
 from harness.peers import Peers
 from harness.preflight import limits
@@ -35,6 +28,7 @@ from harness.seams import CostKey, Report, TrialResult
 from workloads.bundle import BundleFolder, open_bundle
 
 SETUP_S = 90.0                                  # import the runtime, load the branches, on the slowest board
+STOPPED_S = 5.0                                 # until a trial that was stopped has let go of its lock
 PROFILE_ROUNDS, PROFILE_WARMUP = 20, 3
 PROFILE_S = 600.0
 
@@ -50,16 +44,16 @@ class Bench(NamedTuple):
     preflight: PreflightSpec
     plugin_dirs: tuple[str, ...]
     reference: dict[str, tuple[str, str]] = {}  # noqa: RUF012  device -> the campaign's engine and its runtime there
+    kept: frozenset[tuple[str, int]] = frozenset()      # trial, attempt: the store has the journal
 
 
 class _Session:
     """What is known of one device in this run."""
 
-    def __init__(self, device: Device, facts: dict[str, Any]) -> None:
+    def __init__(self, device: Device, facts: dict[str, Any], collected: Collected) -> None:
         self.device, self.facts = device, facts
-        self.held: dict[str, Held] = held_trials(facts)
+        self.held: dict[str, Held] = held_trials(facts, collected)
         self.pushed: set[str] = set()
-        self.stored: list[tuple[str, int]] = []     # journals that the driver has; their folders may go
 
 
 class Runner:
@@ -70,16 +64,25 @@ class Runner:
         self._windows = Windows(bench.fleet.groups)
         self._peers = Peers(bench.fleet, self._home, bench.tokens)
         self._sessions: dict[str, _Session] = {}
+        self._collected = {name: Collected(bench.kept) for name in bench.fleet.devices}
+        self._busy: set[str] = set()            # devices whose thread is in a trial
         self._costs = dict(bench.costs)
         self._bundles: dict[str, BundleFolder] = {}
         self._plugins = plugin_files(bench.plugin_dirs)
 
     def run_trial(self, trial: Trial, attempt: int, report: Report) -> TrialResult:
         """One attempt. Returns the `done` result; raises EdgefleetError with `journal` set when one was collected."""
+        self._busy.add(trial.device)
+        try:
+            return self._run_trial(trial, attempt, report)
+        finally:
+            self._busy.discard(trial.device)
+
+    def _run_trial(self, trial: Trial, attempt: int, report: Report) -> TrialResult:
         spec = self._bench.fleet.devices[trial.device]
         # 1. the device: reached, the right runtime, and not already busy with this very trial
         session, facts = self._session(spec, trial)
-        device, held = session.device, session.held.pop(trial.id, None)
+        device, held = session.device, session.held.get(trial.id)
         attempt = held.attempt if held else attempt
         # 2. what it lacks: bundle, plug-ins, costs
         folder = self._push(session, trial)
@@ -87,17 +90,18 @@ class Runner:
         order = self._order(trial, attempt, folder.bundle, costs, session)
         report(TrialResult(trial.id, trial.device, attempt, "running", False, at_s=time.time(), token=order.token,
                            period_ms=order.period_ms, deadline_ms=order.deadline_ms, facts=facts, costs=profiled))
-        with (self._windows.measured(spec, *self._peers.specs(order)),
+        with (self._asked_again(trial.device), self._windows.measured(spec, *self._peers.specs(order)),
               self._peers.serving(order, folder.files, _due_s(trial), begun=held is not None) as order):
             # 3. start, unless the device has it already
             if held is None:
-                device.start(order, session.stored)
-                session.stored = []
+                with self._collected[trial.device].leaving() as gone:
+                    device.start(order, gone)
             # 4. wait in silence, 5. collect
             state, journal_gz = self._wait(device, trial, attempt)
+        session.held.pop(trial.id, None)
         # 6. the result
         if state != "done":
-            error = _failure(state, journal_gz, f"{trial.device}: trial {trial.id}, attempt {attempt}")
+            error = failure(state, journal_gz, f"{trial.device}: trial {trial.id}, attempt {attempt}")
             error.journal = journal_gz
             raise error
         return TrialResult(trial.id, trial.device, attempt, "done", True, journal=journal_gz, at_s=time.time())
@@ -107,28 +111,47 @@ class Runner:
         session, _ = self._session(self._bench.fleet.devices[trial.device], trial)
         return self._cost(session, trial, self._push(session, trial).bundle)[0]
 
+    def collected(self, device: str, trial_id: str, attempt: int) -> bool:
+        """Its journal came back; there is none, if it is empty."""
+        return (trial_id, attempt) in self._collected[device]
+
     def stored(self, device: str, trial_id: str, attempt: int) -> None:
-        """The driver has this journal in its store: the device need not keep it."""
-        if device in self._sessions:
-            self._sessions[device].stored.append((trial_id, attempt))
+        """The driver has stored what was collected of this attempt: the device need not keep it."""
+        self._collected[device].stored((trial_id, attempt))
 
     def close(self) -> None:
-        """Leave devices as found: no trial folders, no connections. A device that is gone now keeps its folders."""
-        for session in self._sessions.values():
-            with suppress(DeviceError):
-                if session.stored:
-                    session.device.clean(session.stored)
-            session.device.close()
+        """Leave devices as found: no trial folders, no connections. One that is gone, or busy, keeps its folders."""
+        sessions = list(self._sessions.values())
+        with ThreadPoolExecutor(max_workers=max(1, len(sessions))) as pool:     # a dead one must not cost the others
+            list(pool.map(self._leave, sessions))
         self._peers.close()
+
+    def _leave(self, session: _Session) -> None:
+        name = session.device.spec.name
+        if name not in self._busy:
+            with suppress(EdgefleetError), self._collected[name].leaving() as gone:
+                if gone:
+                    session.device.clean(gone)
+        session.device.close()
+
+    @contextmanager
+    def _asked_again(self, device: str) -> Iterator[None]:
+        """What has become of a trial that began and whose journal did not come, only the device knows: after an error
+        in the block it is connected to and probed anew."""
+        try:
+            yield
+        except EdgefleetError as error:
+            if not error.peer:
+                self._sessions.pop(device).device.close()
+            raise
 
     def _session(self, spec: DeviceSpec, trial: Trial) -> tuple[_Session, dict[str, Any] | None]:
         """The device's session, and its facts when this is the first contact of the run."""
         fresh = spec.name not in self._sessions
         if fresh:
-            device = open_device(spec, self._home)
             with self._peers.pushing(spec.name):
-                facts = device.probe(self._plugins)
-            self._sessions[spec.name] = _Session(device, facts)
+                device, facts = open_probed(spec, self._home, self._plugins)
+            self._sessions[spec.name] = _Session(device, facts, self._collected[spec.name])
         session = self._sessions[spec.name]
         engine = session.facts["engines"].get(trial.engine, {})
         if engine.get("runtime") is None:
@@ -185,18 +208,28 @@ class Runner:
         parent = bundle.training.get("parent") or trial.bundle
         return trial.device, parent, engine, runtime, canonical_json(trial.knobs)
 
-    def _wait(self, device: Device, trial: Trial, attempt: int) -> tuple[str, bytes]:
+    def _wait(self, device: Device, trial: Trial, attempt: int) -> Waited:
         """Silent until the trial ends. A channel that dies is no failed trial: it is asked again when it is due."""
         due_s = time.monotonic() + _due_s(trial)
         try:
-            state, journal_gz = device.wait(trial.id, attempt, due_s - time.monotonic())
+            ended = self._ended(device, trial, attempt, due_s - time.monotonic())
         except DeviceUnreachable:
             time.sleep(max(0.0, due_s - SETUP_S - time.monotonic()))
-            state, journal_gz = device.wait(trial.id, attempt, SETUP_S)
-        if state == "running":
+            ended = self._ended(device, trial, attempt, SETUP_S)
+        if ended.state == "running":
             device.stop(trial.id, attempt)
-            raise AgentTimeout(f"{trial.device}: trial {trial.id} was not done {SETUP_S:.0f} s after its time; stopped")
-        return state, journal_gz
+            late = AgentTimeout(f"{trial.device}: trial {trial.id} was not done {SETUP_S:.0f} s after its time; "
+                                "stopped")
+            late.journal = self._ended(device, trial, attempt, STOPPED_S).journal_gz
+            raise late
+        return ended
+
+    def _ended(self, device: Device, trial: Trial, attempt: int, deadline_s: float) -> Waited:
+        """How it ended, its journal with it, or that it runs still."""
+        ended = device.wait(trial.id, attempt, deadline_s)
+        if ended.state != "running":
+            self._collected[trial.device].add((trial.id, attempt))
+        return ended
 
 
 def _due_s(trial: Trial) -> float:
@@ -227,22 +260,3 @@ def deadline_ms(deadline: Mapping[str, Any], full_ms: float | None) -> float | N
     if "x_full" not in deadline or full_ms is None:
         return None
     return float(deadline["x_full"] * full_ms)
-
-
-def _failure(state: str, journal_gz: bytes, where: str) -> EdgefleetError:
-    """The error that a journal without `done` stands for."""
-    if state != "failed":
-        lines = _lines(journal_gz)
-        tail = lines[-1][:200].decode("utf-8", "replace") if lines else "no line"
-        return AgentCrashed(f"{where}: the agent died; its journal ends after {len(lines)} lines with: {tail}")
-    last = json.loads(_lines(journal_gz)[-1])
-    kind, message = last.get("error"), f"{where}: {last.get('message')}"
-    if kind == "not_ready":
-        return DeviceNotReady(message)
-    if kind == "unsupported":
-        return DeviceUnsupported(message)
-    return AgentFailed(message, blame="user" if kind == "user" else "harness")
-
-
-def _lines(journal_gz: bytes) -> list[bytes]:
-    return gzip.decompress(journal_gz).splitlines() if journal_gz else []

@@ -3,11 +3,13 @@
 Both walk `attempts`, the one place that retries, so they differ in concurrency alone. Called by run.py with a Bench.
 This file is the only one that imports ray. It refuses to know what a trial does and to touch the database.
 """
+import json
 import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -30,6 +32,7 @@ from harness.seams import Report, Scheduler, TrialResult, Work
 SCHEDULERS = ("ray", "inline")
 RETRY_PAUSE_S = 2.0                             # before asking an unreachable device again; doubled each time
 NOT_READY_PAUSE_S = 10.0                        # when the campaign states no cooldown_s
+START_S = 120.0                                 # until a site's process has imported what it needs
 POLL_S = 0.5                                    # how long a site's actor holds an empty-handed question
 
 
@@ -53,15 +56,15 @@ def attempts(trials: Sequence[Trial], first_attempts: Mapping[str, int], work: W
             return
         benched = next((said for name in (trial.device, *trial.peers) if (said := health[name].benched)), None)
         if benched:
-            report(TrialResult(trial.id, trial.device, 0, "pending", True, "DeviceUnreachable", "link", benched,
-                               at_s=time.time()))
+            report(TrialResult(trial.id, trial.device, 0, "pending", True, benched.error, benched.blame,
+                               benched.reason, at_s=time.time()))
             continue
         _attempt(trial, first_attempts.get(trial.id, 1), work, report, health, cooldown_s, stopped)
 
 
 def _attempt(trial: Trial, number: int, work: Work, report: Report, health: Mapping[str, Health], cooldown_s: float,
              stopped: Callable[[float], bool]) -> None:
-    tried = 0
+    tried: Counter[type[EdgefleetError]] = Counter()
     while True:
         begun: list[TrialResult] = []
 
@@ -73,15 +76,16 @@ def _attempt(trial: Trial, number: int, work: Work, report: Report, health: Mapp
             result = work(trial, number, note)
         except Exception as problem:            # whatever it is, it is a row
             error = _as_ours(problem, trial)
-            final = tried >= error.retries
+            final = tried[type(error)] >= error.retries
             attempt = begun[-1].attempt if begun else number
             report(_failed(trial, attempt, error, final))
             if final:
                 health[error.peer or trial.device].failed(error)
                 return
-            if stopped(_pause_s(error, tried, cooldown_s)):
+            if stopped(_pause_s(error, tried[type(error)], cooldown_s)):
                 return
-            tried, number = tried + 1, attempt + 1
+            tried[type(error)] += 1
+            number = max(number, attempt + 1)   # one that the device held may be older than those that got nowhere
         else:
             health[trial.device].succeeded()
             report(result)
@@ -99,6 +103,8 @@ def _as_ours(problem: Exception, trial: Trial) -> EdgefleetError:
 
 def _failed(trial: Trial, attempt: int, error: EdgefleetError, final: bool) -> TrialResult:
     state = "skipped" if isinstance(error, DeviceUnsupported) else "failed"
+    if final and isinstance(error, DeviceUnreachable):
+        state = "pending"                       # the device may hold its journal: the next run asks it
     return TrialResult(trial.id, trial.device, attempt, state, final, type(error).__name__, error.blame, str(error),
                        journal=error.journal, at_s=time.time())
 
@@ -119,10 +125,8 @@ class Inline:
         site = Site(self._bench)
         try:
             site.start([trials], first_attempts)
-            stored: list[TrialResult] = []
-            while (found := site.next(stored)) is not None:
+            while (found := site.next()) is not None:
                 yield from found
-                stored = found
         finally:
             site.stop()
             site.close()
@@ -133,7 +137,8 @@ class Site:
 
     def __init__(self, bench: Bench) -> None:
         self._bench, self._runner = bench, Runner(bench)
-        self._results: queue.SimpleQueue[TrialResult | None] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[tuple[TrialResult, bool] | None] = queue.SimpleQueue()
+        self._told: list[TrialResult] = []      # by the last `next`, with their journals
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -145,11 +150,14 @@ class Site:
         for thread in self._threads:
             thread.start()
 
-    def next(self, stored: Sequence[TrialResult]) -> list[TrialResult] | None:
-        """Results since the last call, waiting for one if need be; None when all threads have ended."""
-        for result in stored:
-            _acknowledge(self._runner, result)
-        found: list[TrialResult] = []
+    def next(self) -> list[TrialResult] | None:
+        """Results since the last call, waiting for one if need be; None when all threads have ended.
+
+        Whoever calls has stored what the call before brought: devices may forget those journals.
+        """
+        for result in self._told:
+            self._runner.stored(result.device, result.trial_id, result.attempt)
+        found: list[tuple[TrialResult, bool]] = []
         with suppress(queue.Empty):
             first = self._results.get(timeout=POLL_S)
             while first is not None:
@@ -157,7 +165,12 @@ class Site:
                 first = self._results.get_nowait()
         if not found and not any(thread.is_alive() for thread in self._threads) and self._results.empty():
             return None
-        return found
+        self._told = [result for result, collected in found if collected]
+        return [result for result, _ in found]
+
+    def report(self, result: TrialResult) -> None:
+        """From a lane's thread. Whether the journal came is known now: a later attempt may yet bring it."""
+        self._results.put((result, self._runner.collected(result.device, result.trial_id, result.attempt)))
 
     def stop(self) -> None:
         """Begin nothing more. What runs on a device goes on there; the next run collects it."""
@@ -168,7 +181,7 @@ class Site:
 
     def _lane(self, trials: Sequence[Trial], first_attempts: Mapping[str, int], health: Mapping[str, Health]) -> None:
         try:
-            attempts(trials, first_attempts, self._runner.run_trial, self._results.put, health,
+            attempts(trials, first_attempts, self._runner.run_trial, self.report, health,
                      self._bench.preflight.cooldown_s, self._stop.wait)
         finally:
             self._results.put(None)             # wakes next(), which then sees that this thread is ending
@@ -184,9 +197,16 @@ class RaySites:
         ray, ours = _start_ray(self._address)
         actors: dict[str, Any] = {}
         try:
-            for name, its_trials in self._by_site(trials).items():
+            by_site = self._by_site(trials)
+            self._check(ray, by_site)
+            for name, its_trials in by_site.items():
                 actors[name] = self._actor(ray, name)
-                ray.get(actors[name].start.remote(_by_device(its_trials), dict(first_attempts)))
+                begun = actors[name].start.remote(_by_device(its_trials), dict(first_attempts))
+                try:
+                    ray.get(begun, timeout=START_S)
+                except ray.exceptions.GetTimeoutError:
+                    raise SiteLost(f"the site {name!r} did not start within {START_S:.0f} s; look at its machine, then "
+                                   "run again") from None
             yield from self._stream(ray, actors)
         finally:
             with suppress(Exception):           # a site that died has nothing to close
@@ -198,7 +218,7 @@ class RaySites:
                 ray.shutdown()
 
     def _stream(self, ray: Any, actors: Mapping[str, Any]) -> Iterator[TrialResult]:
-        asked = {actor.next.remote([]): name for name, actor in actors.items()}
+        asked = {actor.next.remote(): name for name, actor in actors.items()}
         while asked:
             ready, _ = ray.wait(list(asked), num_returns=1)
             name = asked.pop(ready[0])
@@ -210,13 +230,23 @@ class RaySites:
                 continue
             # When we are resumed, the driver has stored these; meanwhile the site's threads went on.
             yield from results
-            asked[actors[name].next.remote([result._replace(journal=b"") for result in results])] = name
+            asked[actors[name].next.remote()] = name
 
     def _by_site(self, trials: Sequence[Trial]) -> dict[str, list[Trial]]:
         sites: dict[str, list[Trial]] = {}
         for trial in trials:
             sites.setdefault(self._bench.fleet.devices[trial.device].site, []).append(trial)
         return sites
+
+    def _check(self, ray: Any, names: Iterable[str]) -> None:
+        """Ray itself would wait for a site without end, and say nothing."""
+        there = ray.cluster_resources()
+        missing = sorted(name for name in names if name != HERE and f"site:{name}" not in there)
+        if missing:
+            example = json.dumps({f"site:{missing[0]}": 1})
+            raise ConfigError(f"the Ray cluster at {self._address!r} has no site {', '.join(map(repr, missing))}. "
+                              f"Start Ray there with: ray start --address HEAD:6379 --resources '{example}', and name "
+                              "the cluster by --ray-address; or leave `site` out of the fleet file.")
 
     def _actor(self, ray: Any, name: str) -> Any:
         resources = {} if name == HERE else {f"site:{name}": 0.001}
@@ -240,15 +270,10 @@ def _start_ray(address: str) -> tuple[Any, bool]:
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=True,
                  logging_level="ERROR", **({"num_cpus": 1} if address == "local" else {}))
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:                  # on a slow machine even a bare one
         raise ConfigError(f"Ray does not start at address {address!r}: {error}. `--scheduler inline` runs without "
                           "it.") from None
     return ray, True
-
-
-def _acknowledge(runner: Runner, result: TrialResult) -> None:
-    if result.state in ("done", "failed") and result.attempt:
-        runner.stored(result.device, result.trial_id, result.attempt)
 
 
 def _by_device(trials: Sequence[Trial]) -> list[list[Trial]]:

@@ -43,8 +43,9 @@ CostKey = tuple[str, str, str, str, str]        # device, bundle, engine, runtim
 class TrialResult(NamedTuple):
     """What happened to one attempt of a trial. Travels from a site to the driver, which alone writes the database.
 
-    `state`: running (it began; token, period_ms and deadline_ms are set) · done · failed · skipped · pending (not
-    attempted: the device was benched). `final` is False for `running` and for a failure that will be tried again.
+    `state`: running (it began; token, period_ms and deadline_ms are set) · done · failed · skipped · pending (the
+    device was benched; or this attempt lost it, and the next run asks it for the journal). `final` is False for
+    `running` and for a failure that will be tried again.
     `journal` is the gzip'd journal, b"" when none could be collected.
     """
 

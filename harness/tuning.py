@@ -92,6 +92,7 @@ class Twin:
         """The journal of one trial on the twin. Raises AgentFailed."""
         self._number += 1
         trial = trial._replace(id=f"tuning{self._number}", engine="replay", slowdown=1.0)
+        self._device.clean([(trial.id, 1)])     # of a run that was killed here
         self._device.start(Order(trial, 1, 0, period_ms, deadline_ms, self._costs, {}, "simulated", None,
                                  dict(self._plugins), {"replay": self._simulate}))
         state, journal_gz = self._device.wait(trial.id, 1, WAIT_S)

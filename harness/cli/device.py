@@ -63,9 +63,9 @@ def gc(
     max_age_days: Annotated[float, typer.Option(min=0, help="Remove what was unused for so long.")] = MAX_AGE_DAYS,
     max_mb: Annotated[float | None, typer.Option(min=0, help="Then keep so many MiB, the latest used.")] = None,
 ) -> None:
-    """Free space on devices: bundles that were unused for long.
+    """Free space on devices: bundles that were unused for long, and trials that are in your home already.
 
-    What a later trial needs is pushed again. Results are not touched: they are not on the device but in your home.
+    What a later trial needs is pushed again. A result that was not collected yet stays.
 
     \b
     Examples:
@@ -73,11 +73,19 @@ def gc(
       edgefleet device gc 'phone-*' --max-age-days 0
       edgefleet device gc nano-a --max-mb 200
     """
-    home = _output.new_home()
+    from db.store import Store
+    from harness.collected import kept_by
+
+    home, kept = _output.new_home(), set()
+    if home.results.is_file():
+        with Store.read_only(home.results) as store:
+            kept = kept_by(store)
+    def one(spec: "DeviceSpec") -> Answer:
+        return _tried(spec.name, 3, lambda: _collect(spec, home, kept, max_age_days, max_mb))
+
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        answers = list(pool.map(lambda one: _tried(one.name, 2, lambda: _collect(one, home, max_age_days, max_mb)),
-                                _chosen(devices, fleet)))
-    _show(("device", "files removed>", "MiB kept>", "trouble"), answers)
+        answers = list(pool.map(one, _chosen(devices, fleet)))
+    _show(("device", "files removed>", "trials removed>", "MiB kept>", "trouble"), answers)
 
 
 def _chosen(devices: list[str] | None, fleet: Path | None) -> "list[DeviceSpec]":
@@ -105,12 +113,16 @@ def _show(columns: Sequence[str], answers: Sequence[Answer]) -> None:
         raise typer.Exit(worst)
 
 
-def _collect(spec: "DeviceSpec", home: "Home", max_age_days: float, max_mb: float | None) -> Sequence[object]:
+def _collect(spec: "DeviceSpec", home: "Home", kept: set[tuple[str, int]], max_age_days: float,
+             max_mb: float | None) -> Sequence[object]:
     from harness.device import open_device
 
     with contextlib.closing(open_device(spec, home)) as device:
         removed, kept_mb = device.collect_garbage(max_age_days, max_mb)
-    return removed, f"{kept_mb:.1f}"
+        trials = [name for name, state in device.trials().items() if state != "running" and name in kept]
+        if trials:
+            device.clean(trials)
+    return removed, len(trials), f"{kept_mb:.1f}"
 
 
 def _provision(spec: "DeviceSpec", home: "Home") -> Sequence[object]:

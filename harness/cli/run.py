@@ -73,9 +73,12 @@ def _prepared(resolved: "Resolved", fleet: Path | None, home: "Home", store: "St
     from harness.prepare import prepare_missing
     from harness.resolve import resolve
 
-    for made in prepare_missing(resolved, home, store, progress):
-        for line in made.log:
-            _output.words(f"{made.label} on {made.device}: {line}")
+    made, unprepared = prepare_missing(resolved, home, store, progress)
+    for one in made:
+        for line in one.log:
+            _output.words(f"{one.label} on {one.device}: {line}")
+    for row in unprepared:
+        _output.words(f"not prepared: {row.label} on {row.device}: {row.reason}")
     return resolve(resolved.campaign_path, fleet, home, ask="never")
 
 

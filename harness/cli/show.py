@@ -57,7 +57,7 @@ def _gather(store: "Store", trial_id: str) -> dict[str, Any]:
     from harness.timeline import LOAD_METRICS, timeline
 
     attempts = store.read("attempt", trial=trial_id)
-    last = attempts[-1]["number"] if attempts else 0
+    last = max((one["number"] for one in attempts if one["journal"]), default=0)
     lines = timeline(store.read("event", trial=trial_id, attempt=last), store.read("decision", trial=trial_id),
                      store.read("inference", trial=trial_id),
                      store.read("measurement", trial=trial_id, metric=LOAD_METRICS))

@@ -38,7 +38,8 @@ def make(query: Query) -> Table:
 
 
 def _ready(query: Query, trials: Sequence[Row]) -> str:
-    last = [query.attempts[trial.id][-1] for trial in trials if query.attempts[trial.id]]
+    told = [[one for one in query.attempts[trial.id] if one.journal] or query.attempts[trial.id] for trial in trials]
+    last = [attempts[-1] for attempts in told if attempts]
     found = Counter(attempt.preflight or "not told" for attempt in last)
     return ", ".join(f"{count} {word}" for word, count in sorted(found.items())) or "no attempt"
 

@@ -136,7 +136,7 @@ def test_a_home_that_cannot_be_written_is_one_message(home: str) -> None:
     with open(home, "w"):
         pass
     done = call("missing", home, stdin=b"[]")
-    assert done.returncode == 2 and home in done.said
+    assert done.returncode == 5 and home in done.said
 
 
 def test_an_older_token_is_refused(home: str) -> None:

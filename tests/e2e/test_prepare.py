@@ -1,5 +1,6 @@
 """What depends on a device is prepared before its trials are named: costs, equal tuning, a chain of training trials."""
 import json
+import sys
 
 import pytest
 
@@ -73,6 +74,25 @@ def test_a_run_prepares_what_its_rows_need_and_a_second_one_reuses_it(campaign, 
     kept = query(tiny_home, "select label, adapter, budget from preparation order by 1")
     assert [(label, adapter) for label, adapter, _ in kept] == [("adascale", "adascale"), ("learner", "learner")]
     assert all(json.loads(budget)["device_s"] > 0 for _, _, budget in kept)
+
+
+def test_a_device_that_is_off_costs_its_own_rows_and_no_others(campaign, tiny_home, tmp_path):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    (tmp_path / "fleet.toml").write_text(f'[devices.host]\n[devices.off]\npython = "{python}"\n')
+    text = campaign.read_text().replace('device = ["host"]', 'device = ["*"]').replace(
+        'seed = 3\n', 'seed = 3\nfleet = "fleet.toml"\n')
+    campaign.write_text(text.replace('"fixed", "adascale", "learner"', '"fixed"'))
+    assert edgefleet("run", campaign, "--scheduler", "inline", home=tiny_home).returncode == 0
+    python.write_text("#!/bin/sh\necho garbage\n")
+    campaign.write_text(text.replace('"fixed", "adascale", "learner"', '"fixed", "adascale"'))
+    done = edgefleet("run", campaign, "--scheduler", "inline", home=tiny_home)
+    assert done.returncode == 3, done.stderr
+    assert "not prepared: adascale on off: off: list answered no JSON" in done.stderr or (
+        "not prepared: adascale on off: off: probe answered no JSON" in done.stderr), done.stderr
+    assert query(tiny_home, "select device, label, state from trial order by 1, 2") == [
+        ("host", "adascale", "done"), ("host", "fixed", "done"), ("off", "fixed", "done")]
 
 
 def test_a_chain_goes_on_where_it_was_killed(campaign, tiny_home):

@@ -44,3 +44,9 @@ def test_same_trials_states_and_attempts_on_real_devices(tmp_path, tiny_model, h
 
     assert len(inline["trial"]) == 6
     assert outcome(inline) == outcome(ray)
+
+
+def test_a_site_that_the_cluster_lacks_is_named_at_once(tmp_path, tiny_home, tiny_model):
+    campaign = write_campaign(tmp_path, tiny_model, '[sites.lab2]\n[devices.host]\nsite = "lab2"\n')
+    done = edgefleet("run", campaign, "--scheduler", "ray", home=tiny_home)
+    assert done.returncode == 2 and "has no site 'lab2'" in done.stderr, done.stderr

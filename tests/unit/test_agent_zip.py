@@ -97,3 +97,10 @@ def test_modules_import_from_inside_the_archive_on_old_python(tmp_path: Path, py
     agent = build_agent(tmp_path)
     done = subprocess.run([python36, "-c", code, agent.path], stdout=subprocess.PIPE, cwd="/", timeout=60, check=True)
     assert done.stdout.decode().startswith("True [")
+
+
+def test_a_python_that_is_too_old_is_told_so_and_not_by_a_syntax_error(tmp_path: Path) -> None:
+    agent = build_agent(tmp_path)
+    code = "import runpy, sys; sys.version_info = (3, 5, 2); runpy.run_path(sys.argv[1], run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code, agent.path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "edgefleet agent: needs Python >= 3.6, and this is 3.5\n")

@@ -121,6 +121,19 @@ def test_an_attempt_from_begin_to_end(store):
         store.begin_attempt(trial.id, 1, 9, None, None, 15.0)
 
 
+def test_an_attempt_that_was_given_up_begins_again_when_its_device_holds_it(store):
+    trial = sample_trial()
+    store.add_trials([trial], {"host": "measured"})
+    store.begin_attempt(trial.id, 1, 7, 5.0, 5.2, 10.0)
+    store.finish_attempt(trial.id, 1, "failed", "DeviceUnreachable", "link", "gone", None, 12.0, trial_state="pending")
+    store.begin_attempt(trial.id, 1, 8, 5.0, 5.2, 13.0)
+    [row] = store.read("attempt", trial=trial.id)
+    assert (row["state"], row["error"], row["blame"], row["message"], row["ended_s"]) == ("running", *[None] * 4)
+    store.finish_attempt(trial.id, 1, "failed", "AgentCrashed", "device", "it died", "a.gz", 14.0)
+    with pytest.raises(StoreError, match="already ended"):
+        store.begin_attempt(trial.id, 1, 9, None, None, 15.0)
+
+
 def test_skipping_keeps_the_reason(store):
     trial = sample_trial()
     store.add_trials([trial], {"host": "measured"})

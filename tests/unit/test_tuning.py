@@ -4,6 +4,9 @@ from typing import Any
 
 import pytest
 
+from device_agents.clock import VirtualClock
+from device_agents.ending import conclude
+from device_agents.journal import Journal
 from device_agents.wire import Cost, LoadTrace
 from harness.device import plugin_files
 from harness.errors import AgentFailed
@@ -67,3 +70,19 @@ def test_the_same_configuration_scores_the_same(tmp_path: Path) -> None:
     scored = Scored(tmp_path, {"edge": QUICK})
     link = {"delay_ms": 2.0, "jitter_ms": 4.0, "loss_pct": 5.0}
     assert len({scored.score(LESSONS, link=link, **AUTOSCALE) for _ in range(2)}) == 1
+
+
+def test_what_a_run_left_that_was_killed_here_is_in_nobody_s_way(tmp_path: Path) -> None:
+    scored = Scored(tmp_path, {})
+    left = scored.store.parent / "trials" / "tuning1.1"
+    left.mkdir(parents=True)
+    (left / "trial.jsonl").write_text('{"seq":0,"kind":"start"}\n')
+    assert scored.score(settings={"branch": "full"}) >= 0.0
+
+
+def test_ctrl_c_ends_a_simulation_and_is_no_failed_trial(tmp_path: Path) -> None:
+    def interrupted() -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        conclude(Journal(str(tmp_path / "trial.jsonl"), VirtualClock()), interrupted)

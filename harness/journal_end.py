@@ -1,0 +1,45 @@
+"""What a collected journal without `done` at its end stands for: an error, whose class decides the retry.
+
+Called by the runner. Reads one piece of a line at a time, whatever the device sent; what is no line of an agent's is a
+crash, never an exception of this file's own.
+"""
+import gzip
+import io
+import json
+from contextlib import suppress
+from typing import Any
+
+from harness.errors import AgentCrashed, AgentFailed, DeviceNotReady, DeviceUnsupported, EdgefleetError
+
+PIECE_B = 1 << 20                               # of a line that is read at a time
+
+
+def failure(state: str, journal_gz: bytes, where: str) -> EdgefleetError:
+    """The error that a journal without `done` stands for."""
+    count, tail = _tail(journal_gz)
+    last = _object(tail) if state == "failed" else None
+    if last is None:
+        shown = tail[:200].decode("utf-8", "replace").rstrip("\n") or "no line"
+        return AgentCrashed(f"{where}: the agent died; its journal ends after {count} lines with: {shown}")
+    kind, message = last.get("error"), f"{where}: {last.get('message')}"
+    if kind == "not_ready":
+        return DeviceNotReady(message)
+    if kind == "unsupported":
+        return DeviceUnsupported(message)
+    return AgentFailed(message, blame="user" if kind == "user" else "harness")
+
+
+def _tail(journal_gz: bytes) -> tuple[int, bytes]:
+    """How many lines, and the last one (the end of it, where it is beyond measure). One piece at a time in memory."""
+    count, last = 0, b"\n"
+    with gzip.open(io.BytesIO(journal_gz)) as file:
+        while piece := file.readline(PIECE_B):
+            count, last = count + last.endswith(b"\n"), piece
+    return count, last if count else b""
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    with suppress(ValueError):
+        value = json.loads(line)
+        return value if isinstance(value, dict) else None
+    return None
