@@ -113,7 +113,7 @@ class Kit:
         with Store.open(self.home.results) as store:
             resolved = self.resolved()
             record_plan(resolved, store)
-            made, = prepare_missing(resolved, self.home, store, silent)
+            (made,), _ = prepare_missing(resolved, self.home, store, silent)
             record_plan(self.resolved(), store)
         return made
 
