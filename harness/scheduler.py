@@ -271,8 +271,8 @@ def _start_ray(address: str) -> tuple[Any, bool]:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=True,
                  logging_level="ERROR", **({"num_cpus": 1} if address == "local" else {}))
     except Exception as error:                  # on a slow machine even a bare one
-        raise ConfigError(f"Ray does not start at address {address!r}: {error}. `--scheduler inline` runs without "
-                          "it.") from None
+        raise ConfigError(f"Ray does not start at address {address!r}: {str(error).rstrip('.')}. `--scheduler inline` "
+                          "runs without it.") from None
     return ray, True
 
 

@@ -172,6 +172,21 @@ def test_a_journal_that_could_not_be_fetched_is_collected_later(
     assert attempts(tiny_home, name) == [(1, "done", None, None)]
 
 
+def test_a_link_that_stays_cut_leaves_the_trial_to_the_next_run(
+        lab: Lab, name: str, campaign: Any, tiny_home: Path) -> None:
+    """The session dies, and no retry gets through: nothing is judged, and the next run finds the journal."""
+    path = campaign(name, duration_s=3.0)
+    assert run_with(lab, name, path, tiny_home, "kill-session", "cut", pause_s=0.0) == 3
+    assert attempts(tiny_home, name)[0] == (1, "failed", "DeviceUnreachable", "link")
+    assert outcomes(tiny_home, name) == [("pending", "link")]
+    faults.inject(lab, name, "restore")
+    done = edgefleet("run", path, "--scheduler", "inline", home=tiny_home)
+    assert done.returncode == 0, done.stderr
+    first, *rest = attempts(tiny_home, name)
+    assert first == (1, "done", None, None) and {row[2] for row in rest} <= {"DeviceUnreachable"}
+    assert query(tiny_home, "select count(*) from inference where phase = 'window'")[0][0] > 0
+
+
 def test_a_wall_clock_that_is_years_behind_changes_nothing_but_a_warning(
         lab: Lab, name: str, campaign: Any, tiny_home: Path, tmp_path: Path) -> None:
     """The device's Python alone is given another clock."""
