@@ -376,8 +376,9 @@ def serving_from_json(value: Dict[str, Any]) -> Serving:
     bytes.fromhex(serving.key)
     for name in ("attempt", "token", "slowdown", "due_s"):
         number = getattr(serving, name)
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number < 1e9:
-            raise ValueError("%s must be a number from 0 on, is %r" % (name, number))
+        most = 1e15 if name == "token" else 1e9             # tokens are milliseconds since 1970
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number < most:
+            raise ValueError("%s must be a number from 0 on and below %g, is %r" % (name, most, number))
     if not isinstance(serving.knobs, dict) or serving.slowdown < 1:
         raise ValueError("knobs must be a table, and slowdown at least 1")
     return serving
