@@ -24,6 +24,10 @@ class Home:
     def __str__(self) -> str:
         return str(self.path)
 
+    def has_results(self) -> bool:
+        """Whether there is a database to read; a disk that filled up while it was made leaves an empty file."""
+        return self.results.is_file() and self.results.stat().st_size > 0
+
     def device(self, name: str) -> Path:
         """Folder of a local device, or what the controller keeps about a remote one."""
         return self.devices / name

@@ -120,7 +120,7 @@ def _preparations(campaign: CampaignSpec, fleet: FleetSpec, cells: Collection[Ce
 
 def known_states(home: Home | None, trial_ids: Collection[str]) -> dict[str, str]:
     """trial id -> its state in the store, for those of `trial_ids` that it has."""
-    if home is None or not home.results.is_file():
+    if home is None or not home.has_results():
         return {}
     from db.store import Store
 

@@ -28,7 +28,7 @@ def runtime_of(facts: Mapping[str, Any] | None, engine: str) -> str | None:
 
 def known_facts(home: Home | None) -> dict[str, Facts]:
     """device -> the facts of its last probe, from the store. Empty without a store."""
-    if home is None or not home.results.is_file():
+    if home is None or not home.has_results():
         return {}
     from db.store import Store
 

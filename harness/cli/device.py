@@ -77,7 +77,7 @@ def gc(
     from harness.collected import kept_by
 
     home, kept = _output.new_home(), set()
-    if home.results.is_file():
+    if home.has_results():
         with Store.read_only(home.results) as store:
             kept = kept_by(store)
     def one(spec: "DeviceSpec") -> Answer:

@@ -138,6 +138,15 @@ def test_a_file_that_is_no_database(campaign, tiny_home):
     assert (tiny_home / "results.sqlite").read_text().startswith("these are my notes")
 
 
+def test_an_empty_database_is_none(campaign, tiny_home):
+    """A disk that filled up while the database was made leaves such a file; it must not stop the next run."""
+    (tiny_home / "results.sqlite").touch()
+    planned = edgefleet("plan", campaign, "--json", home=tiny_home)
+    assert planned.returncode == 0, planned.stderr
+    ran = edgefleet("run", campaign, "--scheduler", "inline", home=tiny_home)
+    assert ran.returncode == 0, ran.stderr
+
+
 def broken_runtime(tmp_path):
     """A folder that hides the installed onnxruntime from a Python that finds it first."""
     (tmp_path / "hide" / "onnxruntime").mkdir(parents=True)
