@@ -3,7 +3,8 @@
 A benchmark is a script that prints one JSON line a figure: {"figure", "value", "target", "unit", "command"} and
 optionally "note"; its other lines are passed on. `target` reads ">= 0.97" or "<= 60", or is empty when there is none.
 A script that trains states hours of its own, as `DEADLINE_S = 6 * 3600`. Figures are never asserted in tests: a machine
-may be slow or busy. A script that fails leaves a row that says so. What follows `--` goes to the scripts.
+may be slow or busy. A script that fails leaves a row that says so. What follows `--` goes to the scripts; figures that
+they therefore did not measure keep their rows, which the section says.
 """
 import json
 import operator
@@ -56,12 +57,14 @@ def main() -> int:
         load = os.getloadavg()[0]
         found = figures_of(script, options=options)
         failed = failed or any("failed" in row for row in found)
-        lines = "".join(line_of(row) for row in found)
-        print(lines, end="", flush=True)
-        date = time.strftime("%Y-%m-%d", time.gmtime())
-        text = SECTION.format(name=name_of(script), date=date, load=load,
-                              options=f", with `{' '.join(options)}`" if options else "") + lines
+        lines = [line_of(row) for row in found]
+        print("".join(lines), end="", flush=True)
         before = DOCUMENT.read_text() if DOCUMENT.exists() else ""
+        kept = rows_beside(before, name_of(script), lines) if options else []
+        date = time.strftime("%Y-%m-%d", time.gmtime())
+        said = f", with `{' '.join(options)}`" if options else ""
+        said += f"; the last {len(kept)} rows are of an earlier run" if kept else ""
+        text = SECTION.format(name=name_of(script), date=date, load=load, options=said) + "".join([*lines, *kept])
         partial = DOCUMENT.with_suffix(".md.part")
         partial.write_text(with_section(before, name_of(script), text, known))
         partial.replace(DOCUMENT)
@@ -80,6 +83,19 @@ def with_section(document: str, name: str, text: str, known: Sequence[str]) -> s
     parts = {part.partition("\n")[0]: f"\n## {part}" for part in document.split("\n## ")[1:]}
     parts[name] = text
     return HEADER.format(machine=machine()) + "".join(parts[one].rstrip("\n") + "\n" for one in known if one in parts)
+
+
+def rows_beside(document: str, name: str, lines: Sequence[str]) -> list[str]:
+    """The section's rows of other figures than those in `lines`, whatever their notes; none of scripts that failed."""
+    section = next((part for part in document.split("\n## ")[1:] if part.partition("\n")[0] == name), "")
+    new = {_figure(line) for line in lines}
+    return [f"{line}\n" for line in section.splitlines() if line.startswith("| ") and "| failed: " not in line
+            and not line.startswith("| figure |") and _figure(line) not in new]
+
+
+def _figure(line: str) -> str:
+    """Without its note, which holds what was seen."""
+    return line.split(" | ")[0].partition(" (")[0]
 
 
 def figures_of(script: Path, root: Path = ROOT, options: Sequence[str] = ()) -> list[dict[str, Any]]:

@@ -73,3 +73,14 @@ def test_one_section_is_made_anew_and_the_others_stay() -> None:
     assert "| c |" in again and "| a |" not in again and "| b |" in again
     assert record.with_section(again, "loop", section("loop", "| c |\n"), known) == again
     assert "## decide" not in record.with_section(again, "loop", section("loop", "| c |\n"), ["loop"])
+
+
+def test_rows_that_an_option_left_out_stay() -> None:
+    def row(name: str, value: float) -> str:
+        return record.line_of({**FIGURE, "figure": name, "value": value, "note": f"seen {value}"})
+
+    before = record.with_section("", "loop", "\n## loop\n\nRecorded.\n\n| figure | value |\n|---|---|\n"
+                                 + row("a", 1.0) + row("b", 2.0) + "| x.py | failed: exit code 1 | | no | |\n",
+                                 ["loop"])
+    assert record.rows_beside(before, "loop", [row("b", 3.0)]) == [row("a", 1.0)]
+    assert record.rows_beside(before, "other", [row("b", 3.0)]) == []
