@@ -17,8 +17,8 @@ from workloads import train
 from workloads.alone import is_kept, train_each
 from workloads.branches import trained
 from workloads.build import build_bundle
-from workloads.bundle import find_bundle, read_training
-from workloads.parent import load_parent
+from workloads.bundle import read_training
+from workloads.parent import load_parent, weights_path
 from workloads.recipe import Recipe, load_plugin, load_task
 from workloads.seams import Model, Progress, Task
 
@@ -61,7 +61,7 @@ def main() -> None:
 def figures(home: Path, case: Case, kept_only: bool) -> Iterator[dict[str, Any]]:
     recipe, what = Recipe(case.task, case.model, case.seed), f"{case.task}/{case.model}"
     try:
-        if kept_only and find_bundle(home, recipe) is None:
+        if kept_only and not weights_path(home, recipe.weights_digest()).is_file():
             raise UserError("not trained yet")
         task: Task = load_task(case.task)
         folder = build_bundle(home, recipe, [], tell).folder
@@ -72,11 +72,12 @@ def figures(home: Path, case: Case, kept_only: bool) -> Iterator[dict[str, Any]]
     net = load_parent(home, folder)
     plain = net.extract(net.specs[0])
     train.recalibrate(plain, data.train)
-    facts = read_training(folder, "epochs", "seconds")
+    facts, settings = read_training(folder, "epochs", "seconds"), folder.bundle.training["settings"]
+    before = int(settings["full_share"] * settings["epochs"])
     yield {"figure": f"{what}, full branch, test accuracy", "target": f">= {case.least_pct}", "unit": "%",
            "value": round(100 * train.accuracy(plain, data.test), 2),
-           "note": f"{len(data.test.y)} samples; seed {case.seed}, {facts['epochs']} joint epochs of {len(net.specs)} "
-                   f"branches in {facts['seconds'] / 60:.0f} min"}
+           "note": f"{len(data.test.y)} samples; seed {case.seed}, {facts['epochs'] - before} joint epochs of "
+                   f"{len(net.specs)} branches, after {before} of the full one, in {facts['seconds'] / 60:.0f} min"}
     model: Model = load_plugin("models", case.model, Model)()
     joint = {branch.id: branch.accuracy for branch in folder.bundle.branches}
     branches = case.alone or tuple(spec.id for spec in trained(model.branches()))
