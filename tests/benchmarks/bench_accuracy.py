@@ -77,7 +77,8 @@ def figures(home: Path, case: Case, kept_only: bool) -> Iterator[dict[str, Any]]
     yield {"figure": f"{what}, full branch, test accuracy", "target": f">= {case.least_pct}", "unit": "%",
            "value": round(100 * train.accuracy(plain, data.test), 2),
            "note": f"{len(data.test.y)} samples; seed {case.seed}, {facts['epochs'] - before} joint epochs of "
-                   f"{len(net.specs)} branches, after {before} of the full one, in {facts['seconds'] / 60:.0f} min"}
+                   f"{len(net.specs)} branches{f', after {before} of the full one,' if before else ''} in "
+                   f"{facts['seconds'] / 60:.0f} min"}
     model: Model = load_plugin("models", case.model, Model)()
     joint = {branch.id: branch.accuracy for branch in folder.bundle.branches}
     branches = case.alone or tuple(spec.id for spec in trained(model.branches()))
