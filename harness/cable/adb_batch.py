@@ -49,10 +49,10 @@ class Batch(NamedTuple):
         """Waits for a line on stdin, when all has come, or for its end; ends with receive's exit codes."""
         names = " ".join(shell.word(f"./{posixpath.basename(target)}") for _, target in self.files)
         sizes = [str(source.stat().st_size) for source, _ in self.files]
-        there = f"{shell.word(self.folder)}/"
+        there, expected = f"{shell.word(self.folder)}/", "\n".join(sizes)
         return (f"stage={shell.word(self.stage)}; trap 'cd /; rm -rf \"$stage\"' EXIT; read -r go; "
                 f"cd \"$stage\" || exit {receive.CUT}; set -- {names}; "
-                f"if [ \"$(stat -c %s \"$@\" 2>/dev/null)\" = '{chr(10).join(sizes)}' ]; then "
+                f"if [ \"$(stat -c %s \"$@\" 2>/dev/null)\" = '{expected}' ]; then "
                 f"chmod 600 \"$@\" && mv -f \"$@\" {there} || exit {receive.CANNOT_WRITE}; exit 0; fi; "
                 # Cut: what is whole is kept, file by file, though a program for each takes a while.
                 f"for size in {' '.join(sizes)}; do [ \"$(stat -c %s \"$1\")\" != $size ] || "

@@ -65,13 +65,17 @@ def test_a_pickle_of_arrays_and_containers_is_read() -> None:
     assert found[b"labels"] == [1, 2]
 
 
-def test_a_clip_of_another_kind_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "0_jo_0.wav"
+def write_clip(path: Path, channels: int, frames: bytes) -> None:
     with wave.open(str(path), "wb") as file:
-        file.setnchannels(2)
+        file.setnchannels(channels)
         file.setsampwidth(2)
         file.setframerate(8000)
-        file.writeframes(b"\0" * 64)
+        file.writeframes(frames)
+
+
+def test_a_clip_of_another_kind_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "0_jo_0.wav"
+    write_clip(path, 2, b"\0" * 64)
     with pytest.raises(UserError, match="not mono 16-bit"):
         read_clip(path)
     path.write_bytes(b"RIFF")
@@ -82,11 +86,7 @@ def test_a_clip_of_another_kind_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", [1, 2, 31])
 def test_a_clip_that_is_cut_short_is_refused(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "0_jo_0.wav"
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(8000)
-        file.writeframes(b"\1\2" * 32)
+    write_clip(path, 1, b"\1\2" * 32)
     assert len(read_clip(path)) == 32
     path.write_bytes(path.read_bytes()[:-cut])
     with pytest.raises(UserError, match=rf"0_jo_0\.wav is cut short: {64 - cut} of 64 bytes .* clone"):
