@@ -4,7 +4,6 @@ Called by resolve.py. `load_campaign` checks every key, type and plug-in name be
 tells all mistakes with file, dotted key, what is allowed and the nearest miss. Devices are checked against the fleet
 by campaign.py. Refuses to guess: an unknown key is an error.
 """
-import importlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,18 +11,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from device_agents import registry
-from device_agents.seams import Engine
+from harness.config_names import check_names, check_processors, processor_of
 from harness.errors import ConfigError
 from harness.spec_file import Name, Spec, read_toml, validated
 
-OFFLOADING = "remote"                           # the engine that has peers
 Patterns = Annotated[tuple[str, ...], Field(strict=False)]
 Names = Annotated[tuple[Name, ...], Field(strict=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
-PROCESSORS = ("cpu", "gpu", "npu")
 Percent = Annotated[float, Field(ge=0.0, le=100.0)]
 
 
@@ -226,7 +222,7 @@ class CampaignSpec(Spec):
 
     def knobs(self, label: str) -> dict[str, Any]:
         """The engine's, for that label's trials. Its processor is one where it is not the CPU: results carry it."""
-        knobs, own = dict(self.trial.knobs), _processor(self.engine(label), self.plugin_dirs)
+        knobs, own = dict(self.trial.knobs), processor_of(self.engine(label), self.plugin_dirs)
         if own == knobs.get("processor", "cpu") or not own:
             return knobs
         others = {name: value for name, value in knobs.items() if name != "processor"}
@@ -250,75 +246,6 @@ def load_campaign(path: Path, imported: Iterable[str] = ()) -> CampaignSpec:
     if spec.plugins and not spec.plugins.is_dir():
         raise ConfigError(f"{path}: plugins = {str(spec.plugins)!r} is no folder "
                           "(it is relative to the campaign file).")
-    _check_names(spec, path, imported)
-    _check_processors(spec, path)
+    check_names(spec, path, imported)
+    check_processors(spec, path)
     return spec
-
-
-def _processor(engine: str, plugin_dirs: Iterable[str]) -> str:
-    return str(registry.load("device_agents.engines", engine, Engine, plugin_dirs).processor)
-
-
-def _check_processors(spec: CampaignSpec, path: Path) -> None:
-    """Of every engine, and the one that the campaign states, which must be its own engine's."""
-    stated, own = spec.trial.knobs.get("processor"), {name: _processor(name, spec.plugin_dirs) for name in spec.engines}
-    if stated is not None and stated not in PROCESSORS:
-        raise ConfigError.unknown("processor", str(stated), PROCESSORS, f"{path} (trial.knobs.processor)")
-    for name, processor in own.items():
-        if processor not in ("", *PROCESSORS):
-            raise ConfigError(f"{path}: engine {name!r} says that its processor is {processor!r}; in its file, set it "
-                              f"to one of: {', '.join(PROCESSORS)}.")
-    if stated is not None and own[spec.trial.engine] not in ("", stated):
-        raise ConfigError(f"{path} (trial.knobs.processor): engine {spec.trial.engine!r} runs on "
-                          f"{own[spec.trial.engine]}, not on {stated}. Name an engine of that processor: there is one "
-                          "file for each.")
-
-
-def _check_names(spec: CampaignSpec, path: Path, imported: Iterable[str]) -> None:
-    """Every name in the file is a file name in a folder; say which is not."""
-    adapters = _plugins("device_agents.adapters", spec)
-    _known("method", spec.matrix.method, {*adapters, *spec.methods}, f"{path} (matrix.method)")
-    engines = _plugins("device_agents.engines", spec)
-    _known("engine", [spec.trial.engine], engines, f"{path} (trial.engine)")
-    for label, method in spec.methods.items():
-        _known("adapter", [method.adapter], adapters, f"{path} (methods.{label}.adapter)")
-        _known("engine", [spec.engine(label)], engines, f"{path} (methods.{label}.engine)")
-        _check_peers(spec, label, f"{path} (methods.{label})")
-    part = "workload" if spec.matrix.workload else ""
-    workloads = spec.matrix.workloads
-    _known("task", [task for task, _, _ in workloads], _plugins("workloads.tasks", spec),
-           f"{path} (matrix.{part or 'task'})")
-    _known("model", [model for _, model, _ in workloads], {*_models(spec), *imported},
-           f"{path} (matrix.{part or 'model'})")
-    _known("trace", spec.matrix.trace, trace_names(spec.plugin_dirs), f"{path} (matrix.trace)")
-
-
-def _check_peers(spec: CampaignSpec, label: str, where: str) -> None:
-    method, engine = spec.method(label), spec.engine(label)
-    if method.peers and engine != OFFLOADING:
-        raise ConfigError(f"{where}: 'peers' needs engine = \"{OFFLOADING}\"; the engine {engine!r} has none.")
-    if method.link.model_fields_set and not method.peers:
-        raise ConfigError(f"{where}: 'link' shapes the way to the peers, and there is none; add peers = [\"NAME\"].")
-
-
-def trace_names(plugin_dirs: Iterable[str]) -> list[str]:
-    """Load traces are generators (NAME.py) or tables (NAME.csv), in workloads/traces/ and the user's traces/."""
-    folders = [*importlib.import_module("workloads.traces").__path__, *(f"{one}/traces" for one in plugin_dirs)]
-    tables = {file.stem for folder in folders for file in Path(folder).glob("*.csv")}
-    return sorted(tables | set(registry.names("workloads.traces", plugin_dirs)))
-
-
-def _plugins(package: str, spec: CampaignSpec) -> list[str]:
-    return registry.names(package, spec.plugin_dirs)
-
-
-def _models(spec: CampaignSpec) -> set[str]:
-    """The networks: every file of the folder but the operators that they share."""
-    return set(_plugins("workloads.models", spec)) - {"operators"}
-
-
-def _known(what: str, wanted: Iterable[str], allowed: Iterable[str], where: str) -> None:
-    allowed = set(allowed)
-    for name in wanted:
-        if name not in allowed:
-            raise ConfigError.unknown(what, name, allowed, where)

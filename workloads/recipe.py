@@ -16,8 +16,8 @@ from workloads.seams import Task
 
 #: Files that shape the weights, whatever the model; and those that shape the artifacts made of them. Two lists, because
 #: a better exporter must not cost anybody an hour of training.
-WEIGHT_SOURCES = ("branches.py", "cifar_files.py", "settings.py", "size.py", "splits.py", "supernet.py", "train.py",
-                  "models/operators.py")
+WEIGHT_SOURCES = ("branches.py", "checkpoint.py", "cifar_files.py", "settings.py", "size.py", "splits.py",
+                  "supernet.py", "train.py", "models/operators.py")
 ARTIFACT_SOURCES = ("build.py", "evaluation.py", "export.py", "quantise.py")
 WEIGHT_LIBRARIES, ARTIFACT_LIBRARIES = ("torch", "numpy"), ("onnx", "onnxruntime")
 

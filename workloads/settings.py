@@ -25,13 +25,16 @@ class TrainSettings(NamedTuple):
     branch_weight: float = 1.0          # of a branch's loss against the full one's
     half_epochs: int = 0                # first epochs at half resolution: four times cheaper for images
     full_share: float = 0.0             # share of a joint run's epochs, the first, that train the full branch alone
+    tail_epochs: int = 0                # last epochs: lr rises and falls anew, each step trains every exit and width
+    tail_lr: float = 0.05               # at its peak
+    tail_weight: float = 0.3            # `branch_weight` in the tail; twice that for operators, which are sampled
 
 
 RANGES = {
     "epochs": (1, 10_000), "batch": (2, 65_536), "lr": (1e-7, 100.0), "momentum": (0.0, 0.999),
     "weight_decay": (0.0, 1.0), "warmup": (0.0, 0.9), "label_smoothing": (0.0, 0.9), "clip": (1e-3, 1e6),
     "sampled": (0, 64), "distill": (0.0, 1.0), "branch_weight": (0.0, 100.0), "half_epochs": (0, 10_000),
-    "full_share": (0.0, 0.9),
+    "full_share": (0.0, 0.9), "tail_epochs": (0, 10_000), "tail_lr": (1e-7, 100.0), "tail_weight": (0.0, 100.0),
 }
 
 

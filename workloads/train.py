@@ -3,14 +3,14 @@
 Joint training follows slimmable networks (Yu, Huang, ICCV 2019): each step trains the full network on the labels, and
 the smallest and some random branches on labels and the full network's outputs (sandwich rule, in-place
 distillation). Epochs of the full network alone may come first, as in once-for-all networks (Cai et al., ICLR 2020), so
-that the teacher knows something when its students begin. Deterministic by seed on one machine: an epoch's order and
-augmentation depend on (seed, epoch) alone, so that a run resumed from a checkpoint ends like one that was never killed.
+that the teacher knows something when its students begin. Last may come a tail, in which the branches that share most
+learn in every step. Deterministic by seed on one machine: an epoch's order and augmentation depend on (seed, epoch)
+alone, so that a run resumed from a checkpoint ends like one that was never killed.
 Called by build.py. A loss that is not finite is the user's to solve: UserError.
 """
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from device_agents.seams import UserError
 from workloads.branches import BranchSpec
+from workloads.checkpoint import Run
 from workloads.seams import Progress, Report, Split
 from workloads.settings import TrainSettings
 from workloads.size import measure
@@ -28,7 +29,7 @@ from workloads.supernet import SuperNet
 #: Of samples, labels, the epoch (from 0) and a source of randomness: the loss, and how many passes it took.
 Loss = Callable[[torch.Tensor, torch.Tensor, int, np.random.Generator], tuple[torch.Tensor, int]]
 REPORT_EVERY_S = 0.5
-CHECKPOINT_EVERY_S = 5.0
+TAIL_WARMUP = 0.05                       # share of the tail during which its rate rises
 
 
 class TrainLog(NamedTuple):
@@ -66,14 +67,23 @@ def speed() -> Speed:
 
 
 def joint_loss(net: SuperNet, shape: tuple[int, ...], settings: TrainSettings) -> Loss:
-    """Sandwich rule with in-place distillation, as a loss of one batch, after the epochs of the full branch alone."""
-    alone = int(settings.full_share * settings.epochs)
+    """Sandwich rule with in-place distillation, as a loss of one batch, after the epochs of the full branch alone.
+
+    In the tail all exits and widths learn in each step, which share so much of their paths that they cost little, and
+    `sampled` operators.
+    """
+    alone, tail = int(settings.full_share * settings.epochs), _head(settings)
     full, others = net.specs[0], list(net.specs[1:])
     others.sort(key=lambda spec: measure(net.extract(spec), shape).macs)
+    plain = [spec for spec in net.specs[1:] if not spec.operators]
+    operators = [spec for spec in net.specs[1:] if spec.operators]
 
     def loss_of(x: torch.Tensor, y: torch.Tensor, epoch: int, rng: np.random.Generator) -> tuple[torch.Tensor, int]:
         chosen: list[BranchSpec] = [full]
-        if others and epoch >= alone:
+        if epoch >= tail:
+            picked = rng.permutation(len(operators))[:settings.sampled]
+            chosen += [*plain, *(operators[index] for index in sorted(picked))]
+        elif others and epoch >= alone:
             picked = rng.permutation(len(others) - 1)[:settings.sampled] + 1
             chosen += [others[0], *(others[index] for index in sorted(picked))]
         logits = net(x, chosen)
@@ -83,7 +93,8 @@ def joint_loss(net: SuperNet, shape: tuple[int, ...], settings: TrainSettings) -
             student = logits[spec.id].float()
             hard = F.cross_entropy(student, y, label_smoothing=settings.label_smoothing)
             soft = F.cross_entropy(student, teacher)
-            loss = loss + settings.branch_weight * ((1 - settings.distill) * hard + settings.distill * soft)
+            weight = settings.tail_weight * (2 if spec.operators else 1) if epoch >= tail else settings.branch_weight
+            loss = loss + weight * ((1 - settings.distill) * hard + settings.distill * soft)
         return loss, len(chosen) * len(y)
 
     return loss_of
@@ -109,14 +120,16 @@ def fit(net: nn.Module, loss_of: Loss, data: Split, settings: TrainSettings, see
     net.to(machine.device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(_groups(net, settings.weight_decay), lr=settings.lr, momentum=settings.momentum,
                                 nesterov=settings.momentum > 0)
-    state = _Run(net, optimizer, checkpoint)
+    state = Run(net, optimizer, checkpoint)
     began, first = time.monotonic(), state.resume()
     clock = _Rate(settings.epochs * len(data.y), first * len(data.y), report)
     steps_an_epoch = -(-len(data.y) // settings.batch)
     for epoch in range(first, settings.epochs):
         rng = np.random.default_rng([seed, epoch])
+        if epoch == _head(settings):
+            optimizer.state.clear()             # a momentum of another rate
         for number, (x, y) in enumerate(batches(data, settings, epoch, rng, machine.device, augment)):
-            _set_lr(optimizer, settings, (epoch * steps_an_epoch + number) / (settings.epochs * steps_an_epoch))
+            _set_lr(optimizer, settings, epoch * steps_an_epoch + number, steps_an_epoch)
             with torch.autocast(machine.device.type, dtype=torch.bfloat16, enabled=machine.bf16):
                 loss, passes = loss_of(x, y, epoch, rng)
             state.last_loss = _finite(loss, epoch, number, settings)
@@ -128,7 +141,7 @@ def fit(net: nn.Module, loss_of: Loss, data: Split, settings: TrainSettings, see
             clock.tick(len(y), f"epoch {epoch + 1}/{settings.epochs}, loss {state.last_loss:.3f}")
         state.epochs = epoch + 1
         state.seconds = state.seconds_before + time.monotonic() - began
-        state.save(force=False)
+        state.save()
         if stop is not None and stop(epoch + 1):
             break
     net.to("cpu", memory_format=torch.contiguous_format).eval()
@@ -195,43 +208,6 @@ def accuracy(net: nn.Module, data: Split, batch: int = 256) -> float:
     return right / len(data.y)
 
 
-class _Run:
-    """Counters of a run, and its checkpoint."""
-
-    def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer, path: Path | None) -> None:
-        self.net, self.optimizer, self.path = net, optimizer, path
-        self.epochs = self.steps = self.passes = 0
-        self.seconds = self.seconds_before = self.last_loss = 0.0
-        self.saved = time.monotonic()
-
-    def resume(self) -> int:
-        """Load the checkpoint, if there is a readable one; the epoch to go on with."""
-        if self.path is None or not self.path.exists():
-            return 0
-        try:
-            value = torch.load(self.path, weights_only=True)
-            self.net.load_state_dict(value["net"])
-            self.optimizer.load_state_dict(value["optimizer"])
-        except (OSError, RuntimeError, KeyError, ValueError, EOFError, UnpicklingError):
-            self.path.unlink()                  # cut short or of another version: begin again
-            return 0
-        self.epochs, self.steps, self.passes = value["epochs"], value["steps"], value["passes"]
-        self.seconds_before = self.seconds = value["seconds"]
-        self.last_loss = value["last_loss"]
-        return self.epochs
-
-    def save(self, *, force: bool) -> None:
-        if self.path is None or (not force and time.monotonic() - self.saved < CHECKPOINT_EVERY_S):
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        torch.save({"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict(), "epochs": self.epochs,
-                    "steps": self.steps, "passes": self.passes, "seconds": self.seconds,
-                    "last_loss": self.last_loss}, part)
-        part.replace(self.path)
-        self.saved = time.monotonic()
-
-
 class _Rate:
     """Progress with rate and time left, a few times a second at most."""
 
@@ -256,14 +232,24 @@ def _groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
-def _set_lr(optimizer: torch.optim.Optimizer, settings: TrainSettings, done: float) -> None:
-    """Linear warm-up over the first `warmup` of the run, then a half cosine to zero."""
-    if done < settings.warmup:
-        factor = (done + 1e-3) / (settings.warmup + 1e-3)
+def _head(settings: TrainSettings) -> int:
+    """Epochs before the tail."""
+    return max(0, settings.epochs - settings.tail_epochs)
+
+
+def _set_lr(optimizer: torch.optim.Optimizer, settings: TrainSettings, step: int, steps_an_epoch: int) -> None:
+    """Linear warm-up over the first `warmup` of the run, then a half cosine to zero; the same again in the tail."""
+    head, whole = _head(settings) * steps_an_epoch, settings.epochs * steps_an_epoch
+    if step < head:
+        peak, warmup, done = settings.lr, settings.warmup, step / head
     else:
-        factor = 0.5 * (1 + float(np.cos(np.pi * (done - settings.warmup) / (1 - settings.warmup))))
+        peak, warmup, done = settings.tail_lr, TAIL_WARMUP, (step - head) / (whole - head)
+    if done < warmup:
+        factor = (done + 1e-3) / (warmup + 1e-3)
+    else:
+        factor = 0.5 * (1 + float(np.cos(np.pi * (done - warmup) / (1 - warmup))))
     for group in optimizer.param_groups:
-        group["lr"] = settings.lr * factor
+        group["lr"] = peak * factor
 
 
 def _finite(loss: torch.Tensor, epoch: int, step: int, settings: TrainSettings) -> float:

@@ -90,7 +90,7 @@ def test_a_method_can_be_added_to_a_bundle_that_is_there(tmp_path: Path, plugins
 
 def test_a_killed_build_leaves_no_bundle_and_goes_on(tmp_path: Path, plugins: list[str],
                                                       monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workloads.train.CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr("workloads.checkpoint.CHECKPOINT_EVERY_S", 0.0)
     whole = build_bundle(tmp_path / "whole", RECIPE, [], lambda _: None, plugins)
 
     def killed(progress: Progress) -> None:

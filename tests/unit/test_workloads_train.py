@@ -1,4 +1,6 @@
 """Training: deterministic, resumable, honest about divergence. Tiny data, so that each test takes a second."""
+from functools import partial
+from operator import eq
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from workloads.branches import early_exit, full, narrow
 from workloads.seams import Progress, Split
 from workloads.settings import TrainSettings, resolve
 from workloads.supernet import Block, Stage, Stem, SuperNet
-from workloads.train import accuracy, augmented, fit, joint_loss, recalibrate
+from workloads.train import _set_lr, accuracy, augmented, fit, joint_loss, recalibrate
 
 torch.set_num_threads(1)                        # tiny networks: a second thread only waits
 SHAPE = (1, 8, 8)
@@ -61,7 +63,7 @@ def test_same_seed_same_weights() -> None:
 
 
 def test_a_killed_training_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workloads.train.CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr("workloads.checkpoint.CHECKPOINT_EVERY_S", 0.0)
     checkpoint = tmp_path / "cache" / "train.pt"
     with pytest.raises(Killed):
         trained(checkpoint, stop_after=2)
@@ -103,6 +105,47 @@ def test_branches_follow_the_full_one() -> None:
     settings = SETTINGS._replace(full_share=0.5)
     fit(net, joint_loss(net, SHAPE, settings), tiny_data(), settings, 1, lambda _: None)
     assert not any(same(net.heads[spec.id], before.heads[spec.id]) for spec in net.specs)
+
+
+def test_in_the_tail_every_exit_and_width_learns_in_each_step() -> None:
+    """Four branches a step instead of three; its rate rises and falls anew, without the momentum of before."""
+    net, rates = tiny_net(), []
+    settings = SETTINGS._replace(tail_epochs=2, tail_lr=0.01)
+    loss_of = joint_loss(net, SHAPE, settings)
+    log = fit(net, loss_of, tiny_data(), settings, 1, lambda _: None)
+    assert log.passes == 2 * 96 * 3 + 2 * 96 * 4
+    optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+    for step in range(4 * 6):
+        _set_lr(optimizer, settings, step, 6)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert max(rates[:12]) == pytest.approx(0.05, rel=0.1) and max(rates[12:]) == pytest.approx(0.01, rel=0.1)
+    assert rates[11] < 0.005 < rates[13] and rates[-1] < 0.001
+    whole = SETTINGS._replace(tail_epochs=9)    # longer than the run
+    assert fit(tiny_net(), loss_of, tiny_data(), whole, 1, lambda _: None).epochs == 4
+
+
+def test_a_tail_that_was_killed_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workloads.checkpoint.CHECKPOINT_EVERY_S", 0.0)
+    settings, nets = SETTINGS._replace(tail_epochs=2), []
+    for stops in ((), (2,), (3,)):
+        for last in (*stops, 99):
+            net = tiny_net()
+            fit(net, joint_loss(net, SHAPE, settings), tiny_data(), settings, 1, lambda _: None,
+                tmp_path / f"{stops}.pt", stop=partial(eq, last))
+        nets.append(net)
+    assert same(nets[0], nets[1]) and same(nets[0], nets[2])
+
+
+def test_a_checkpoint_that_cannot_be_kept_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workloads.checkpoint.CHECKPOINT_EVERY_S", 0.0)
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    with pytest.raises(UserError, match=r"checkpoint in .*cache/train\.pt.*Free some space"):
+        trained(tmp_path / "cache" / "train.pt")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "train.part").symlink_to("/dev/full")  # a disk without room
+    with pytest.raises(UserError, match=r"there/train\.pt"):
+        trained(tmp_path / "there" / "train.pt")
+    assert not list((tmp_path / "there").iterdir())
 
 
 def test_divergence_is_the_users_to_solve() -> None:

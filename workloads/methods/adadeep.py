@@ -192,7 +192,7 @@ def _tuned(case: DeviceCase, settings: Mapping[str, Any], pick: str, plain: "nn.
         return _Made(branch, artifact, {}, seen, float(judge.FLOPS_A_MAC * branch.macs * seen),
                      f"not fine-tuned; validation accuracy {before:.3f}")
     had = case.parent.bundle.training["settings"]
-    steered = resolve(had, {"epochs": epochs, "lr": had["lr"] * FINETUNE_LR, "half_epochs": 0})
+    steered = resolve(had, {"epochs": epochs, "lr": had["lr"] * FINETUNE_LR, "half_epochs": 0, "tail_epochs": 0})
     digest = sha256_of({"parent": case.parent.bundle.id, "pick": pick, "settings": steered._asdict(), "seed": case.seed,
                         "sources": source_digests(("compress.py", "train.py"))})
     log = load_weights(case.home, digest, plain)
