@@ -240,8 +240,9 @@ def _check_peers(fleet: FleetSpec, name: str, peers: Iterable[str], where: str) 
             raise ConfigError(f"{where}: {name} ({device.transport}, site {device.site}) cannot reach {peer_name} "
                               f"({peer.transport}, site {peer.site}): peers are real devices of one site.")
         if peer.address_for(device) is None:
+            which = " (that of its Wi-Fi, which its settings show; adb's cable has none)" * (peer.transport == "adb")
             raise ConfigError(f"{where}: it is not known at which address {name} reaches {peer_name}; state it in "
-                              f"the fleet file below [devices.{peer_name}]: address = \"192.168.1.20\"")
+                              f"the fleet file below [devices.{peer_name}]: address = \"192.168.1.20\"{which}")
 
 
 def _check_traffic(campaign: CampaignSpec, cells: Iterable[Cell], traces: Mapping[str, LoadTrace], where: str) -> None:

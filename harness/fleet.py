@@ -30,7 +30,7 @@ class DeviceSpec(Spec):
     that begin with ADB_ or ANDROID_, and HOME, are the adb program's). `slowdown` > 1 makes an emulated device of a
     real one; `simulate` (stated costs and so on) belongs to the transport `simulated`; `warm_s` keeps a warm parent for
     so many seconds without work, 0 starts every agent cold. `address` is the IPv4 address at which other devices reach
-    this one as a peer.
+    this one as a peer; without it, the one at which the controller does.
     """
 
     name: Name
@@ -87,11 +87,19 @@ class DeviceSpec(Spec):
         """
         if (self.transport, other.transport) == ("local", "local"):
             return LOOPBACK
-        found = _ipv4(self.address or (self.host if self.transport == "ssh" else None))
+        found = _ipv4(self.address or self._cable_address())
         if found is not None and found.is_loopback and other.transport != "local":
             there = _ipv4(other.host)
             found = found if there is not None and there.is_loopback else None
         return None if found is None else str(found)
+
+    def _cable_address(self) -> str | None:
+        """Where the controller reaches it. A port of this machine is forwarded to where adbd is, or an emulator's."""
+        if self.transport != "adb":
+            return self.host if self.transport == "ssh" else None
+        host = self.serial.rpartition(":")[0] if self.serial else self.host     # of a serial of USB: no address
+        there = _ipv4(host)
+        return None if there is None or there.is_loopback else host
 
 
 def _ipv4(text: str | None) -> ipaddress.IPv4Address | None:

@@ -250,7 +250,7 @@ def _fleet(lab: Lab, device_class: dict[str, str]) -> str:
         if member.kind == "phone":
             environment = ", ".join(f"{name} = {json.dumps(value)}" for name, value in lab.adb_environment().items())
             lines += ['transport = "adb"', f'serial = "{member.address}:{member.port}"',
-                      f'address = "{member.address}"', f"env = {{ {environment} }}"]
+                      f"env = {{ {environment} }}"]
         else:
             lines += ['transport = "ssh"', f'host = "{member.address}"', f"port = {member.port}",
                       f"ssh_config = {json.dumps(str(lab.folder / 'ssh_config'))}"]

@@ -1,6 +1,6 @@
-"""Offloading between two boards of the lab: over real and shaped links, and with peers that die, leave or never answer.
+"""Offloading between devices of the lab: over real and shaped links, and with peers that die, leave or never answer.
 
-Every test is the command line as a process with a home of its own, and looks at both boards from outside.
+Every test is the command line as a process with a home of its own, and looks at both devices from outside.
 """
 import json
 import socket
@@ -14,6 +14,7 @@ import pytest
 from harness.lab import faults
 from harness.lab.lab import Lab
 from harness.lab.wire import Shape
+from tests import lab_kit
 from tests.agent_kit import eventually
 from tests.e2e.spine import edgefleet, kill, query, start
 from tests.lab.conftest import BOARD, OTHER_BOARD, PHONE
@@ -44,7 +45,8 @@ warmup_s = 0.1
 epochs = 1
 """
 DELAY_MS = 10.0
-SSHD = 22
+AGENT = {BOARD: "/home/device/.edgefleet-agent", OTHER_BOARD: "/home/device/.edgefleet-agent",
+         PHONE: "/data/local/tmp/edgefleet"}
 ALL_PROTOCOLS, IPV4 = 0x0003, 0x0800            # ETH_P_ALL, ETH_P_IP
 
 
@@ -68,19 +70,24 @@ def nothing_stays(lab: Lab) -> Any:
     yield
     for member in lab.members:
         faults.inject(lab, member.name, "restore")
-    assert eventually(lambda: listening(lab, OTHER_BOARD) == {SSHD}), listening(lab, OTHER_BOARD)
-    assert serving(lab, OTHER_BOARD) == []
     for member in lab.members:
+        assert eventually(lambda: quiet(lab, member.name)), (member.name, listening(lab, member.name))  # noqa: B023
+        assert serving(lab, member.name) == []
         for process in lab.box(member.name).processes(".pyz"):
             process.kill()
-        lab.box(member.name).enter("rm", "-rf", "/home/device/.edgefleet-agent", "/data/local/tmp/edgefleet")
+        lab.box(member.name).enter("rm", "-rf", AGENT[member.name])
 
 
 def listening(lab: Lab, name: str) -> set[int]:
     """Ports on which something listens over there."""
-    text = lab.box(name).enter("cat", "/proc/net/tcp").stdout.decode()
-    rows = [line.split() for line in text.splitlines()[1:]]
+    text = lab.box(name).enter("cat", "/proc/net/tcp", "/proc/net/tcp6").stdout.decode()
+    rows = [line.split() for line in text.splitlines()]
     return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A"}
+
+
+def quiet(lab: Lab, name: str) -> bool:
+    """Whether the daemon of its cable, sshd or adbd, is all that listens over there."""
+    return listening(lab, name) == {lab.member(name).port}
 
 
 def serving(lab: Lab, name: str) -> list[Any]:
@@ -105,19 +112,23 @@ def sent_by_the_controller(lab: Lab, seconds: float) -> int:
     return sent
 
 
-@pytest.mark.parametrize("device", [BOARD, PHONE])
+def needs(lab: Lab, *names: str) -> None:
+    if not set(names) <= {member.name for member in lab.members}:
+        pytest.skip(lab_kit.no_phone())
+
+
+@pytest.mark.parametrize(("device", "peer"), [(BOARD, OTHER_BOARD), (PHONE, OTHER_BOARD), (BOARD, PHONE)])
 def test_a_device_offloads_to_another_host_over_a_slow_link(
-        lab: Lab, device: str, campaign: Any, tiny_home: Path) -> None:
+        lab: Lab, device: str, peer: str, campaign: Any, tiny_home: Path) -> None:
     """The link is slow on the wire, so what is measured through it is measured, and none of it is the controller's."""
-    if device not in [member.name for member in lab.members]:
-        pytest.skip("no phone here")
-    faults.inject(lab, OTHER_BOARD, "slow-link", Shape(delay_ms=DELAY_MS, rate_mbit=20.0))
-    controller = start("run", campaign(device, duration_s=6.0), "--scheduler", "inline", home=tiny_home)
+    needs(lab, device, peer)
+    faults.inject(lab, peer, "slow-link", Shape(delay_ms=DELAY_MS, rate_mbit=20.0))
+    controller = start("run", campaign(device, peer, duration_s=6.0), "--scheduler", "inline", home=tiny_home)
     wait_for_window(lab, device, controller)
-    assert len(listening(lab, OTHER_BOARD)) == 2 and len(serving(lab, OTHER_BOARD)) == 1
+    assert len(listening(lab, peer)) == 2 and len(serving(lab, peer)) == 1
     time.sleep(0.5)
-    heard = lab.network.packets_in(OTHER_BOARD)
-    assert sent_by_the_controller(lab, 3.0) == 0 and lab.network.packets_in(OTHER_BOARD) > heard + 20
+    heard = lab.network.packets_in(peer)
+    assert sent_by_the_controller(lab, 3.0) == 0 and lab.network.packets_in(peer) > heard + 20
     assert controller.wait(timeout=FINISH_S) == 0
     assert query(tiny_home, "select device, state, provenance from trial") == [(device, "done", "measured")]
     asked = [trip_ms for trip_ms, phase in remote(tiny_home, "ok") if phase == "window"]
@@ -125,9 +136,10 @@ def test_a_device_offloads_to_another_host_over_a_slow_link(
     rtts = query(tiny_home, "select value, source, provenance from measurement where metric = 'rtt_ms' "
                             "and phase = 'window' and value is not null")
     assert rtts and min(value for value, *_ in rtts) >= 2 * DELAY_MS
-    assert {row[1:] for row in rtts} == {(f"link to {OTHER_BOARD}", "measured")}
-    log = lab.box(OTHER_BOARD).enter("cat", "/home/device/.edgefleet-agent/serve.log").stdout.decode()
-    assert "refused" not in log and "Traceback" not in log
+    assert {row[1:] for row in rtts} == {(f"link to {peer}", "measured")}
+    log = lab.box(peer).enter("cat", f"{AGENT[peer]}/serve.log")
+    assert log.returncode == 0 and b"refused" not in log.stdout and b"Traceback" not in log.stdout
+    assert eventually(lambda: quiet(lab, peer)) and lab.box(peer).processes(".pyz") == []
 
 
 def test_a_link_may_be_shaped_on_the_device_as_well(lab: Lab, campaign: Any, tiny_home: Path) -> None:
@@ -168,7 +180,7 @@ def test_a_trial_that_is_killed_lets_its_peer_go_and_runs_once_more(
         lab: Lab, campaign: Any, tiny_home: Path) -> None:
     controller = start("run", campaign(), "--scheduler", "inline", home=tiny_home)
     wait_for_window(lab, BOARD, controller)
-    first = listening(lab, OTHER_BOARD) - {SSHD}
+    first = listening(lab, OTHER_BOARD) - {lab.member(OTHER_BOARD).port}
     faults.inject(lab, BOARD, "kill-agent")
     assert controller.wait(timeout=FINISH_S) == 0
     crashed, done = attempts(tiny_home, BOARD)
@@ -176,15 +188,19 @@ def test_a_trial_that_is_killed_lets_its_peer_go_and_runs_once_more(
     assert len(first) == 1 and not first & listening(lab, OTHER_BOARD) and remote(tiny_home, "ok")
 
 
+@pytest.mark.parametrize("peer", [OTHER_BOARD, PHONE])
 def test_a_peer_closes_its_port_when_trial_and_controller_are_killed(
-        lab: Lab, campaign: Any, tiny_home: Path) -> None:
-    """Nobody is left to stop it: it notices by itself."""
-    controller = start("run", campaign(duration_s=60.0), "--scheduler", "inline", home=tiny_home)
+        lab: Lab, peer: str, campaign: Any, tiny_home: Path) -> None:
+    """Nobody is left to stop it: it notices by itself. That its cable's daemon died does not end it."""
+    needs(lab, peer)
+    controller = start("run", campaign(peer=peer, duration_s=60.0), "--scheduler", "inline", home=tiny_home)
     wait_for_window(lab, BOARD, controller)
     kill(controller)
-    assert len(listening(lab, OTHER_BOARD)) == 2
+    faults.inject(lab, peer, "kill-session")
+    time.sleep(1.0)
+    assert eventually(lambda: len(listening(lab, peer)) == 2) and len(serving(lab, peer)) == 1
     faults.inject(lab, BOARD, "kill-agent")
-    assert eventually(lambda: listening(lab, OTHER_BOARD) == {SSHD})
+    assert eventually(lambda: quiet(lab, peer)) and lab.box(peer).processes(".pyz") == []
 
 
 def test_a_peer_that_leaves_in_mid_trial_costs_fallbacks_and_no_row(

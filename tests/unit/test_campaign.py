@@ -295,6 +295,9 @@ def test_a_peer_must_be_within_reach(folder: Path) -> None:
     campaign, plugins = load(folder, OFFLOADING.replace("[matrix]", TO_A)), (str(folder / "plugins"),)
     with pytest.raises(ConfigError, match=r"at which address a reaches b; .*\[devices.b\]: address = "):
         expand(campaign, far_off, {}, {}, plugins)
+    by_usb = {**far_off.devices, "b": DeviceSpec(name="b", transport="adb", serial="1A2B3C4D")}
+    with pytest.raises(ConfigError, match=r"\[devices.b\]: address = \S+ \(that of its Wi-Fi"):
+        expand(campaign, far_off.model_copy(update={"devices": by_usb}), {}, {}, plugins)
     apart = far_off.devices["b"].model_copy(update={"site": "hub", "address": "10.0.0.2"})
     with pytest.raises(ConfigError, match=r"a \(local, site here\) cannot reach b \(ssh, site hub\)"):
         expand(campaign, far_off.model_copy(update={"devices": {**far_off.devices, "b": apart}}), {}, {}, plugins)

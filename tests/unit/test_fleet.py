@@ -138,6 +138,24 @@ host = "nano.lab"
 address = "10.0.0.3"
 [devices.phone]
 transport = "adb"
+serial = "1A2B3C4D"
+[devices.port]
+transport = "adb"
+serial = "usb:1-4"
+host = "10.0.0.4"
+[devices.unplugged]
+transport = "adb"
+serial = "10.0.0.5:5555"
+[devices.hosted]
+transport = "adb"
+host = "10.0.0.6"
+[devices.wifi]
+transport = "adb"
+serial = "1A2B3C4D"
+address = "10.0.0.7"
+[devices.forwarded]
+transport = "adb"
+serial = "127.0.0.1:5555"
 [devices.loop]
 transport = "ssh"
 host = "127.0.0.1"
@@ -147,6 +165,8 @@ host = "127.0.0.1"
 @pytest.mark.parametrize(("peer", "device", "address"), [
     ("here", "near", "127.0.0.1"), ("here", "board", None), ("board", "here", "10.0.0.2"),
     ("board", "phone", "10.0.0.2"), ("named", "board", None), ("stated", "board", "10.0.0.3"), ("phone", "board", None),
+    ("port", "board", None), ("unplugged", "board", "10.0.0.5"), ("unplugged", "here", "10.0.0.5"),
+    ("hosted", "board", "10.0.0.6"), ("wifi", "board", "10.0.0.7"), ("forwarded", "here", None),
     ("loop", "here", "127.0.0.1"), ("loop", "board", None), ("loop", "loop", "127.0.0.1")])
 def test_where_a_peer_is_reached(tmp_path: Path, peer: str, device: str, address: str | None) -> None:
     devices = fleet_of(tmp_path, ADDRESSES).devices
