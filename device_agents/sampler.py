@@ -66,7 +66,8 @@ class Sampler:
             if hasattr(sensor, "own_pids"):
                 sensor.own_pids = own_pids
         self._readings: Dict[str, Dict[str, Optional[float]]] = {}      # last one of each sensor
-        self._owners: Dict[str, str] = {}                               # metric -> the sensor that is believed
+        self._owners: Dict[str, str] = {}                               # metric -> the sensor that is believed now
+        self._owned: Dict[str, str] = {}                                # metric -> the one that was believed last
         self._powers_w: Dict[str, Optional[float]] = {}                 # last total of each energy source
         self._last_j: Dict[str, Tuple[int, float]] = {}
         self._silent: Dict[str, int] = {}                               # readings without anything, of energy sources
@@ -155,7 +156,8 @@ class Sampler:
                 if value is not None and (metric not in owners or (metric == "throttled" and value)):
                     owners[metric] = name
         for metric, owner in owners.items():
-            before = self._owners.get(metric, owner)
+            before = self._owned.setdefault(metric, owner)
+            self._owned[metric] = owner
             if before != owner and metric != "throttled":
                 self._tell(("owner", metric, owner), owner, "%s is now read by %s, not by %s" % (metric, owner, before))
         self._owners = owners

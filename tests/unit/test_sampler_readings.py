@@ -133,6 +133,15 @@ def test_when_the_believed_sensor_loses_its_value_the_next_one_takes_over_and_th
     assert notes(journal) == ["temp_c is now read by zones, not by hal", "temp_c is now read by hal, not by zones"]
 
 
+def test_a_sensor_that_takes_over_after_a_gap_is_noted_too(tmp_path: Path) -> None:
+    hal = Scripted({"temp_c": 35.0}, {"temp_c": None})
+    zones = Scripted({"temp_c": None}, {"temp_c": None}, {"temp_c": 70.0})
+    sensing, journal = sampler(tmp_path, {"hal": hal, "zones": zones}, {}, VirtualClock(), hz=10.0)
+    ticks(sensing, 4)
+    assert series(journal, "temp_c") == [35.0, None, 70.0, 70.0]
+    assert notes(journal) == ["temp_c is now read by zones, not by hal"]
+
+
 def test_a_sensor_that_is_switched_off_is_not_believed_any_more(tmp_path: Path) -> None:
     first, second = Scripted({"temp_c": 35.0}, ValueError("gone")), Scripted({"temp_c": 70.0})
     sensing, journal = sampler(tmp_path, {"first": first, "second": second}, {}, VirtualClock(), hz=10.0)
