@@ -4,7 +4,6 @@ import os
 import stat
 import time
 from pathlib import Path
-from typing import Optional
 
 import pytest
 
@@ -98,7 +97,7 @@ def answered(questions: Questions, turns: int) -> dict:
     return questions.values()
 
 
-def three(question: str, answer: str) -> Optional[dict]:
+def three(question: str, answer: str) -> dict | None:
     return {question: 3.0} if answer == question + "=3\n" else None
 
 
@@ -137,7 +136,8 @@ def test_a_command_that_is_given_up_leaves_no_values(tmp_path: Path) -> None:
     assert questions.values() == {} and "did not answer" in questions.reason
 
 
-@pytest.mark.parametrize(("sensor", "tool"), [(PiThrottle, "usr/bin/vcgencmd"), (AndroidServices, "system/bin/dumpsys")])
+@pytest.mark.parametrize(("sensor", "tool"), [
+    (PiThrottle, "usr/bin/vcgencmd"), (AndroidServices, "system/bin/dumpsys")])
 def test_a_sensors_shell_ends_with_the_sensor_not_when_garbage_is_collected(
         tmp_path: Path, sensor: type, tool: str) -> None:
     """The warm parent reads every sensor once and drops it: a shell that lives on would be every trial's, too."""
