@@ -52,12 +52,14 @@ class Sampler:
     """Reads `sensors` and `energy_sources` (by name) below `root`, `sample_hz` times a second.
 
     `own_pids()` = (process ids of the trial without its load players, those of the load players).
+    `believed` = metric -> the sensor that the journal's first line gives as its source: another one is noted.
     `load_at(t_ns)` = values that the trace scripts now, by Context field, or None; they override what is sensed.
     """
 
     def __init__(self, root: str, sample_hz: float, clock: Clock, journal: Any, sensors: Dict[str, Sensor],
                  energy_sources: Dict[str, EnergySource], own_pids: Callable[[], Tuple[List[int], List[int]]],
-                 load_at: Optional[Callable[[int], Dict[str, Optional[float]]]] = None) -> None:
+                 load_at: Optional[Callable[[int], Dict[str, Optional[float]]]] = None,
+                 believed: Optional[Dict[str, str]] = None) -> None:
         self._root, self._clock, self._journal, self._load_at = root, clock, journal, load_at
         self._period_ns = int(1e9 / sample_hz)
         self._sensors = dict(sensors)
@@ -67,7 +69,7 @@ class Sampler:
                 sensor.own_pids = own_pids
         self._readings: Dict[str, Dict[str, Optional[float]]] = {}      # last one of each sensor
         self._owners: Dict[str, str] = {}                               # metric -> the sensor that is believed now
-        self._owned: Dict[str, str] = {}                                # metric -> the one that was believed last
+        self._owned = dict(believed or {})                              # metric -> the one that was believed last
         self._powers_w: Dict[str, Optional[float]] = {}                 # last total of each energy source
         self._last_j: Dict[str, Tuple[int, float]] = {}
         self._silent: Dict[str, int] = {}                               # readings without anything, of energy sources
