@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional
 
 from device_agents import hardware, identity, registry, trial_folder
 from device_agents.clock import BootClock
-from device_agents.sampler import open_energy, open_sensors
+from device_agents.sampler import open_energy, open_sensors, reading_of
 from device_agents.seams import EnergySource, Engine, Sensor, Unsupported
 from device_agents.sysfs import is_synthetic
 
@@ -55,7 +55,7 @@ def read_all(sensors: Dict[str, Sensor], root: str) -> Dict[str, Reading]:
     synthetic = is_synthetic(root)
     for name, sensor in sensors.items():
         try:
-            reading = sensor.read(root)
+            reading = reading_of(sensor.read(root))
         except Exception:                       # a user's sensor: the sampler switches it off, with a note
             continue
         made_up = "synthetic: " if synthetic and not sensor.source.startswith(_REAL) else ""

@@ -136,7 +136,7 @@ class Sampler:
         """What the sensors that are due say of what they are believed in; of throttling, what is known now."""
         read = []
         for name, sensor in list(self._sensors.items()):
-            reading = self._ask("sensor", name, sensor, now_ns, _reading_of, self._root)
+            reading = self._ask("sensor", name, sensor, now_ns, reading_of, self._root)
             if reading is not None:
                 self._readings[name] = reading
                 read.append(name)
@@ -237,7 +237,7 @@ class Sampler:
         return merged
 
 
-def _reading_of(answer: Any) -> Dict[str, Optional[float]]:
+def reading_of(answer: Any) -> Dict[str, Optional[float]]:
     """What Sensor.read returned. Raises TypeError when it is no reading."""
     if not isinstance(answer, dict):
         raise TypeError("read() returned %.200r, not a dict" % (answer,))

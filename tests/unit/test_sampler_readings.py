@@ -65,6 +65,8 @@ def test_a_sensor_that_gives_no_numbers_is_switched_off_and_the_rest_goes_on(
     assert bad.asked == 2
     assert [text for text in notes(journal) if "late" not in text] == ["sensor bad switched off: " + said]
     assert "temp_c" not in sensing.latest()
+    first = probe.read_all({"bad": Scripted(answer), "good": good}, "")     # for the journal's first line
+    assert list(first) == ["freq_mhz"]
 
 
 @pytest.mark.parametrize("answer", [
