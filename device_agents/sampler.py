@@ -171,7 +171,7 @@ class Sampler:
         """
         marked: Dict[str, List[str]] = {}
         for name, source in list(self._energy.items()):
-            found = self._ask("energy", name, source, now_ns, _measurements_of, self._root, now_ns)
+            found = self._ask("energy", name, source, now_ns, measurements_of, self._root, now_ns)
             for measurement in found or ():
                 metric = name + "." + measurement.metric
                 values[metric] = measurement.value
@@ -247,7 +247,7 @@ def reading_of(answer: Any) -> Dict[str, Optional[float]]:
     return answer
 
 
-def _measurements_of(answer: Any) -> List[Measurement]:
+def measurements_of(answer: Any) -> List[Measurement]:
     """What EnergySource.read returned. Raises TypeError when it is no list of measurements."""
     if not isinstance(answer, (list, tuple)):
         raise TypeError("read() returned %.200r, not a list" % (answer,))
