@@ -5,6 +5,7 @@ probes over a second one twice a second, so that the link is known also while no
 what broke. `ask` never waits longer than its deadline and raises Unanswered; whoever asked serves the sample itself.
 `Place` is where a peer is and what proves it.
 """
+import contextlib
 import socket
 import threading
 import time
@@ -141,6 +142,9 @@ class Peer:
             except Exception as error:          # nobody looks at the link any more
                 self._fault = error
                 self._known.forget()
+                with contextlib.suppress(Exception):            # said, for the next ask(), which raises, may never come
+                    self._note("peer %s: nobody looks at the link any more: %s: %s"
+                               % (self.name, type(error).__name__, error))
                 return
 
     def _look(self) -> None:

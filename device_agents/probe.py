@@ -9,16 +9,23 @@ import platform
 import socket
 import sys
 import time
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional
 
 from device_agents import hardware, identity, registry, trial_folder
 from device_agents.clock import BootClock
-from device_agents.sampler import open_energy, open_sensors
+from device_agents.sampler import open_energy, open_sensors, reading_of
 from device_agents.seams import EnergySource, Engine, Sensor, Unsupported
 from device_agents.sysfs import is_synthetic
 
 _BETWEEN_READINGS_S = 0.1
 _REAL = ("/proc/", "link to ", "emulated: ")    # no fixture is behind them: the kernel's, and what we time ourselves
+
+
+class Reading(NamedTuple):
+    """`source`: where the value comes from, for people; `sensor`: its plug-in's name."""
+    value: Optional[float]
+    source: str
+    sensor: str
 
 
 def facts(home: str, root: str, plugin_dirs: Iterable[str] = ()) -> Dict[str, Any]:
@@ -32,29 +39,29 @@ def facts(home: str, root: str, plugin_dirs: Iterable[str] = ()) -> Dict[str, An
         hostname=socket.gethostname(), boot_id=identity.boot_id(root), agent=identity.agent_sha256(),
         executable=sys.executable, mem_total_mb=_mem_total_mb(root), disk_free_mb=_disk_free_mb(home),
         platform=platform.platform(),
-        sensors={metric: {"value": value, "source": source} for metric, (value, source) in sorted(readings.items())},
+        sensors={metric: {"value": one.value, "source": one.source} for metric, one in sorted(readings.items())},
         hardware=hardware.facts(root), energy=energy_facts(open_energy(root, None)),
         engines=_engines(list(plugin_dirs)), trials=trial_folder.trials(home))
     found.update(wall_ns=int(time.time() * 1e9), t_ns=BootClock().now_ns())     # last: engines import for seconds
     return found
 
 
-def read_all(sensors: Dict[str, Sensor], root: str) -> Dict[str, Tuple[Optional[float], str]]:
-    """Every declared metric -> (value now, where it comes from). The first sensor that has a value is believed.
+def read_all(sensors: Dict[str, Sensor], root: str) -> Dict[str, Reading]:
+    """Every declared metric as it is now. The first sensor that has a value is believed.
 
     On a device whose /sys is made up, sources of it begin with "synthetic: ", which the database turns into provenance.
     """
-    found: Dict[str, Tuple[Optional[float], str]] = {}
+    found: Dict[str, Reading] = {}
     synthetic = is_synthetic(root)
     for name, sensor in sensors.items():
         try:
-            reading = sensor.read(root)
+            reading = reading_of(sensor.read(root))
         except Exception:                       # a user's sensor: the sampler switches it off, with a note
             continue
         made_up = "synthetic: " if synthetic and not sensor.source.startswith(_REAL) else ""
         for metric, value in reading.items():
-            if metric not in found or (found[metric][0] is None and value is not None):
-                found[metric] = (value, made_up + (sensor.source or name))
+            if metric not in found or (found[metric].value is None and value is not None):
+                found[metric] = Reading(value, made_up + (sensor.source or name), name)
     return found
 
 

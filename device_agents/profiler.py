@@ -3,7 +3,8 @@
 The verb `profile`: an Order with extra["profile"] = {"rounds": n, "warmup": n} names bundle, engine, knobs, slowdown.
 Branches take turns inside each round, so that a drift of the device's speed hits them all alike. Peak memory is that of
 a process of its own that has loaded one branch. Takes the device's lock: no trial runs at the same time. Engine and
-energy source may be the user's, as in a trial. It refuses (UserError) what is no engine, and plug-ins that raise.
+energy source may be the user's, as in a trial. It refuses (UserError) what is no engine, and plug-ins that raise or
+give no readings.
 """
 import json
 import os
@@ -12,7 +13,7 @@ from typing import Any, Dict, List, Optional
 from device_agents import claim, memory, registry, trial_folder
 from device_agents.clock import BootClock
 from device_agents.ending import kind_of
-from device_agents.sampler import open_energy
+from device_agents.sampler import measurements_of, open_energy
 from device_agents.seams import Clock, EnergySource, Engine, UserError
 from device_agents.slowdown import slowed
 from device_agents.trial_folder import BadOrder, read_bundle
@@ -113,7 +114,11 @@ def _joule_counter(order: Order, plugin_dirs: List[str]) -> Optional[EnergySourc
 
 
 def _joules(source: EnergySource, t_ns: int) -> Optional[float]:
-    return next((reading.value for reading in source.read("", t_ns) if reading.metric == "energy_j"), None)
+    answer = source.read("", t_ns)
+    try:
+        return next((reading.value for reading in measurements_of(answer) if reading.metric == "energy_j"), None)
+    except TypeError as error:
+        raise UserError("energy source %s: %s" % (type(source).__name__, error))
 
 
 def _energy_mj(source: Optional[EnergySource], engine: Engine, branch: str, bundle: BranchBundle, rounds: int,

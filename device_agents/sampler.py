@@ -52,12 +52,14 @@ class Sampler:
     """Reads `sensors` and `energy_sources` (by name) below `root`, `sample_hz` times a second.
 
     `own_pids()` = (process ids of the trial without its load players, those of the load players).
+    `believed` = metric -> the sensor that the journal's first line gives as its source: another one is noted.
     `load_at(t_ns)` = values that the trace scripts now, by Context field, or None; they override what is sensed.
     """
 
     def __init__(self, root: str, sample_hz: float, clock: Clock, journal: Any, sensors: Dict[str, Sensor],
                  energy_sources: Dict[str, EnergySource], own_pids: Callable[[], Tuple[List[int], List[int]]],
-                 load_at: Optional[Callable[[int], Dict[str, Optional[float]]]] = None) -> None:
+                 load_at: Optional[Callable[[int], Dict[str, Optional[float]]]] = None,
+                 believed: Optional[Dict[str, str]] = None) -> None:
         self._root, self._clock, self._journal, self._load_at = root, clock, journal, load_at
         self._period_ns = int(1e9 / sample_hz)
         self._sensors = dict(sensors)
@@ -66,7 +68,8 @@ class Sampler:
             if hasattr(sensor, "own_pids"):
                 sensor.own_pids = own_pids
         self._readings: Dict[str, Dict[str, Optional[float]]] = {}      # last one of each sensor
-        self._owners: Dict[str, str] = {}                               # metric -> the sensor that is believed
+        self._owners: Dict[str, str] = {}                               # metric -> the sensor that is believed now
+        self._owned = dict(believed or {})                              # metric -> the one that was believed last
         self._powers_w: Dict[str, Optional[float]] = {}                 # last total of each energy source
         self._last_j: Dict[str, Tuple[int, float]] = {}
         self._silent: Dict[str, int] = {}                               # readings without anything, of energy sources
@@ -133,7 +136,7 @@ class Sampler:
         """What the sensors that are due say of what they are believed in; of throttling, what is known now."""
         read = []
         for name, sensor in list(self._sensors.items()):
-            reading = self._ask("sensor", name, sensor, now_ns, _reading_of, self._root)
+            reading = self._ask("sensor", name, sensor, now_ns, reading_of, self._root)
             if reading is not None:
                 self._readings[name] = reading
                 read.append(name)
@@ -155,7 +158,8 @@ class Sampler:
                 if value is not None and (metric not in owners or (metric == "throttled" and value)):
                     owners[metric] = name
         for metric, owner in owners.items():
-            before = self._owners.get(metric, owner)
+            before = self._owned.setdefault(metric, owner)
+            self._owned[metric] = owner
             if before != owner and metric != "throttled":
                 self._tell(("owner", metric, owner), owner, "%s is now read by %s, not by %s" % (metric, owner, before))
         self._owners = owners
@@ -167,7 +171,7 @@ class Sampler:
         """
         marked: Dict[str, List[str]] = {}
         for name, source in list(self._energy.items()):
-            found = self._ask("energy", name, source, now_ns, _measurements_of, self._root, now_ns)
+            found = self._ask("energy", name, source, now_ns, measurements_of, self._root, now_ns)
             for measurement in found or ():
                 metric = name + "." + measurement.metric
                 values[metric] = measurement.value
@@ -233,7 +237,7 @@ class Sampler:
         return merged
 
 
-def _reading_of(answer: Any) -> Dict[str, Optional[float]]:
+def reading_of(answer: Any) -> Dict[str, Optional[float]]:
     """What Sensor.read returned. Raises TypeError when it is no reading."""
     if not isinstance(answer, dict):
         raise TypeError("read() returned %.200r, not a dict" % (answer,))
@@ -243,7 +247,7 @@ def _reading_of(answer: Any) -> Dict[str, Optional[float]]:
     return answer
 
 
-def _measurements_of(answer: Any) -> List[Measurement]:
+def measurements_of(answer: Any) -> List[Measurement]:
     """What EnergySource.read returned. Raises TypeError when it is no list of measurements."""
     if not isinstance(answer, (list, tuple)):
         raise TypeError("read() returned %.200r, not a list" % (answer,))

@@ -17,6 +17,9 @@ _LOOP = 'while read -r words; do "$0" $words 2>/dev/null; echo "=end $?"; done'
 _MAX_BYTES = 1 << 20
 _SILENT = 2                                     # turns of a question, running, after which its last answer is too old
 
+#: (question, answer) -> the values in it, None when it is no answer.
+Read = Callable[[str, str], Optional[Dict[str, Optional[float]]]]
+
 
 class SlowCommand:
     """`program` is an absolute path. `reason` says why there are no answers, once there are none."""
@@ -127,13 +130,12 @@ class SlowCommand:
 class Questions:
     """Questions to one command, one a turn, and what they were answered last.
 
-    `read(question, answer)` gives the values in an answer; None when it is none. A question that two turns got no
-    answer to has no values any more: what was then is not what is now.
+    `read` comes with each turn: kept here, a sensor's own method would keep sensor and shell alive after their last
+    use. A question that two turns got no answer to has no values any more: what was then is not what is now.
     """
 
-    def __init__(self, command: SlowCommand, questions: Iterable[str],
-                 read: Callable[[str, str], Optional[Dict[str, Optional[float]]]]) -> None:
-        self._command, self._read = command, read
+    def __init__(self, command: SlowCommand, questions: Iterable[str]) -> None:
+        self._command = command
         self._next, self._asked = list(questions), ""
         self._values: Dict[str, Dict[str, Optional[float]]] = {}
         self._silent = dict.fromkeys(self._next, 0)
@@ -152,26 +154,26 @@ class Questions:
             found.update(values)
         return found
 
-    def round(self, wait_s: float) -> None:
+    def round(self, read: Read, wait_s: float) -> None:
         """A turn for each question, each waited for: before the window only."""
         for _ in self._silent:
-            self.turn(wait_s)
+            self.turn(read, wait_s)
 
-    def turn(self, wait_s: float = 0.0) -> None:
+    def turn(self, read: Read, wait_s: float = 0.0) -> None:
         """Takes the answer to the last question, then asks the next; waits for that answer up to `wait_s`."""
-        self._take(0.0)
+        self._take(read, 0.0)
         if self._command.ask(self._next[0]):
             self._asked = self._next.pop(0)
             self._next.append(self._asked)
-            self._take(wait_s)
+            self._take(read, wait_s)
         if self._command.reason:
             self._values = {}                   # no news is not old news
 
-    def _take(self, wait_s: float) -> None:
+    def _take(self, read: Read, wait_s: float) -> None:
         if not self._asked:
             return
         answer = self._command.answer(wait_s)
-        values = None if answer is None else self._read(self._asked, answer)
+        values = None if answer is None else read(self._asked, answer)
         if values is not None:
             self._values[self._asked], self._silent[self._asked] = values, 0
         elif self._command.busy:

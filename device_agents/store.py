@@ -41,7 +41,10 @@ def collect_gc(store: str, max_age_days: Optional[float], max_mb: Optional[float
     """
     entries = []
     for entry in os.scandir(store):
-        stat = entry.stat(follow_symlinks=False)
+        try:
+            stat = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:               # a push that has just ended
+            continue
         if entry.is_file(follow_symlinks=False):
             entries.append((stat.st_mtime, stat.st_size, entry.path))
         elif entry.name.endswith(".part") and stat.st_mtime < time.time() - _LEFT_BEHIND_S:

@@ -56,11 +56,12 @@ def _work(folder: TrialFolder, order: Order, journal: Journal, clock: Clock) -> 
         runtime = engine_class.runtime()
     except Unsupported as error:
         lacking = error
+    readings = probe.read_all(sensors, "")    # may wait: before the line's two clocks are read
     journal.write(
         "start", protocol=PROTOCOL, trial=trial.id, attempt=order.attempt, token=order.token,
         agent=identity.agent_sha256(), wall_ns=int(time.time() * 1e9), boot_id=identity.boot_id(), runtime=runtime,
         provenance=order.provenance, fingerprint=identity.fingerprint(),
-        sensors={metric: source for metric, (_, source) in probe.read_all(sensors, "").items()},
+        sensors={metric: reading.source for metric, reading in readings.items()},
         energy=probe.energy_facts(energy))
     if lacking is not None:
         raise lacking
@@ -69,7 +70,8 @@ def _work(folder: TrialFolder, order: Order, journal: Journal, clock: Clock) -> 
     peers = places(order.extra.get("remote") or {})
     load = ScriptedLoad(trial.trace, identity.cores(), journal, clock, peers[0].sink if peers else None)
     sampler = Sampler("", trial.sample_hz, clock, journal, sensors, energy,
-                      lambda: ([os.getpid()], load.pids()), load.scripted)
+                      lambda: ([os.getpid()], load.pids()), load.scripted,
+                      {metric: reading.sensor for metric, reading in readings.items()})
     getattr(gc, "freeze", int)()                # from Python 3.7 on: what exists now is never scanned again
     fields = run_trial(Parts(order, read_bundle(folder.store, trial.bundle), folder.store, journal, clock, engine,
                              adapter, sampler, load))

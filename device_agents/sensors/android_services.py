@@ -41,13 +41,13 @@ class AndroidServices(Sensor):
         if first:
             command = SlowCommand(root + _PROGRAM)
             self._root, self._faked = root, ""
-            self._questions = None if command.reason else Questions(command, _SERVICES, self._values)
+            self._questions = None if command.reason else Questions(command, _SERVICES)
         if self._questions is None:
             return dict.fromkeys(self.metrics)
         if first:
-            self._questions.round(wait_s=2.0)
+            self._questions.round(self._values, wait_s=2.0)
         else:
-            self._questions.turn()
+            self._questions.turn(self._values)
         self.reason = self._questions.reason or self._faked
         values = self._questions.values()
         return {metric: values.get(metric) for metric in self.metrics}

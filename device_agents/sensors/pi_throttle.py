@@ -45,9 +45,9 @@ class PiThrottle(Sensor):
         values: Dict[str, Optional[float]] = {}
         if self._questions is not None:
             if first:
-                self._questions.round(wait_s=1.0)
+                self._questions.round(self._values, wait_s=1.0)
             else:
-                self._questions.turn()
+                self._questions.turn(self._values)
             values, self.reason = self._questions.values(), self._questions.reason
         if self._by_sysfs:
             values["throttled"] = self._throttled(_hexadecimal(self._files.text(root + _SYSFS, 32)))
@@ -62,7 +62,7 @@ class PiThrottle(Sensor):
         command = next((command for command in commands if not command.reason), None)
         if command is not None:
             self._questions = Questions(command, [words for words in _FORMATS if words != "get_throttled"
-                                                  or not self._by_sysfs], self._values)
+                                                  or not self._by_sysfs])
         self.source = "Raspberry Pi firmware by " + ("sysfs" if self._by_sysfs else "vcgencmd")
 
     def _values(self, words: str, answer: str) -> Optional[Dict[str, Optional[float]]]:

@@ -53,9 +53,32 @@ def test_profile_gives_a_cost_for_every_branch(home: str) -> None:
     assert call("profile", home, stdin=b"nonsense").returncode == 2
 
 
+LATE = b'''
+from device_agents.seams import Sensor
+
+class Late(Sensor):
+    asked = 0
+
+    def read(self, root):
+        self.asked += 1
+        return {"made_up_c": 1.0 if self.asked > %d else None}
+'''
+
+
+def test_a_trial_notes_who_reads_what_its_first_line_says_another_reads(home: str) -> None:
+    bundle, store = make_home(home), os.path.join(home, "store")
+    plugins = {"sensors/first": put(store, LATE % 1), "sensors/second": put(store, LATE % 0)}
+    name = push(home, order_for(bundle, plugins=plugins))
+    assert call("run", home, name).returncode == 0
+    start, *lines = journal_of(home, name)
+    assert start["sensors"]["made_up_c"] == "second"
+    assert "made_up_c is now read by first, not by second" in [line.get("text") for line in lines]
+
+
 def test_a_users_engine_is_asked_and_profiled_and_leaves_nothing(home: str) -> None:
     bundle = make_home(home)
     store = os.path.join(home, "store")
+    mute = put(store, METER.replace(b"return [", b"return None and ["))
     broken = MINE.replace(b"return 0", b"raise RuntimeError('out of memory')")
     mine = {"engines/mine": put(store, MINE), "engines/torn": put(store, b"def (\n"),
             "engines/broken": put(store, broken), "energy/meter": put(store, METER)}
@@ -69,6 +92,7 @@ def test_a_users_engine_is_asked_and_profiled_and_leaves_nothing(home: str) -> N
     assert os.listdir(os.path.join(home, "code")) == []
     for plugins, engine, words in (({}, "mine", "no 'mine' in engines/"), (mine, "torn", "SyntaxError"),
                                    (mine, "broken", "RuntimeError: out of memory"),
+                                   (dict(mine, **{"energy/meter": mute}), "mine", "Meter: read() returned None"),
                                    ({"engines/../x": mine["engines/mine"]}, "mine", "plugins must map"),
                                    ({"engines/mine": "a" * 64}, "mine", "the store lacks 1 file")):
         bad = order_to_json(order._replace(trial=order.trial._replace(engine=engine), plugins=plugins))

@@ -269,6 +269,28 @@ def test_what_ends_the_probing_thread_is_raised_unless_the_journal_does(error: E
     peer.close()
 
 
+class Strange(Place):
+    """A way that can be gone twice, for the two connections of the start, and is then broken."""
+
+    ways = 2
+
+    def connect(self) -> Any:
+        self.ways -= 1
+        if self.ways < 0:
+            raise ValueError("what nobody expects")
+        return super().connect()
+
+
+def test_what_ends_the_probing_thread_is_said_also_when_the_peer_is_asked_no_more(served: Served) -> None:
+    notes: list = []
+    peer = Peer(Strange(*served.place()), SAMPLE_B, ["a", "b"], 0.2, Shaper({}, 1, "edge", lambda _column: None),
+                notes.append)
+    served.server._over.set()
+    assert eventually(lambda: not peer._thread.is_alive())
+    peer.close()
+    assert notes[-1] == "peer edge: nobody looks at the link any more: ValueError: what nobody expects"
+
+
 def test_only_the_certificate_of_the_trial_is_believed(served: Served) -> None:
     notes: list = []
     peer = peer_of(served, notes, proof={"certificate": OTHER_CERTIFICATE})

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from device_agents import probe
 from device_agents.clock import BootClock, VirtualClock
 from device_agents.ending import conclude
 from device_agents.journal import Journal
@@ -64,6 +65,8 @@ def test_a_sensor_that_gives_no_numbers_is_switched_off_and_the_rest_goes_on(
     assert bad.asked == 2
     assert [text for text in notes(journal) if "late" not in text] == ["sensor bad switched off: " + said]
     assert "temp_c" not in sensing.latest()
+    first = probe.read_all({"bad": Scripted(answer), "good": good}, "")     # for the journal's first line
+    assert list(first) == ["freq_mhz"]
 
 
 @pytest.mark.parametrize("answer", [
@@ -131,6 +134,25 @@ def test_when_the_believed_sensor_loses_its_value_the_next_one_takes_over_and_th
     assert series(journal, "temp_c") == [35.0, 70.0, 70.0, 36.0, 70.0, 70.0]
     assert sensing.latest()["temp_c"] == 70.0
     assert notes(journal) == ["temp_c is now read by zones, not by hal", "temp_c is now read by hal, not by zones"]
+
+
+def test_a_sensor_that_takes_over_after_a_gap_is_noted_too(tmp_path: Path) -> None:
+    hal = Scripted({"temp_c": 35.0}, {"temp_c": None})
+    zones = Scripted({"temp_c": None}, {"temp_c": None}, {"temp_c": 70.0})
+    sensing, journal = sampler(tmp_path, {"hal": hal, "zones": zones}, {}, VirtualClock(), hz=10.0)
+    ticks(sensing, 4)
+    assert series(journal, "temp_c") == [35.0, None, 70.0, 70.0]
+    assert notes(journal) == ["temp_c is now read by zones, not by hal"]
+
+
+def test_another_sensor_than_the_first_line_names_is_noted_in_the_first_tick(tmp_path: Path) -> None:
+    sensors = {"hal": Scripted({"temp_c": None}, {"temp_c": 35.0}), "zones": Scripted({"temp_c": 70.0})}
+    believed = {metric: reading.sensor for metric, reading in probe.read_all(sensors, "").items()}
+    assert believed == {"temp_c": "zones"}
+    journal = Journal(str(tmp_path / "trial.jsonl"), VirtualClock())
+    ticks(Sampler("", 10.0, VirtualClock(), journal, sensors, {}, lambda: ([], []), believed=believed), 2)
+    journal.flush()
+    assert notes(journal) == ["temp_c is now read by hal, not by zones"]
 
 
 def test_a_sensor_that_is_switched_off_is_not_believed_any_more(tmp_path: Path) -> None:

@@ -1,9 +1,14 @@
 """SlowCommand: never waits, never hangs, never leaves a process behind."""
+import gc
 import os
 import stat
 import time
 from pathlib import Path
 
+import pytest
+
+from device_agents.sensors.android_services import AndroidServices
+from device_agents.sensors.pi_throttle import PiThrottle
 from device_agents.slow_command import Questions, SlowCommand
 
 
@@ -88,15 +93,18 @@ def test_close_leaves_no_process(tmp_path: Path) -> None:
 def answered(questions: Questions, turns: int) -> dict:
     """The values after so many turns, each with its answer in."""
     for _ in range(turns):
-        questions.turn(wait_s=10.0)
+        questions.turn(three, wait_s=10.0)
     return questions.values()
+
+
+def three(question: str, answer: str) -> dict | None:
+    return {question: 3.0} if answer == question + "=3\n" else None
 
 
 def test_what_is_not_answered_in_two_turns_is_forgotten_and_comes_back(tmp_path: Path) -> None:
     body = f"test -e {tmp_path}/$1.fails && exit 1\ntest -e {tmp_path}/$1.odd && echo what\necho \"$1=3\"\n"
-    questions = Questions(SlowCommand(program(tmp_path, body)), ["a", "b"],
-                          lambda question, answer: {question: 3.0} if answer == question + "=3\n" else None)
-    questions.round(wait_s=10.0)
+    questions = Questions(SlowCommand(program(tmp_path, body)), ["a", "b"])
+    questions.round(three, wait_s=10.0)
     assert questions.values() == {"a": 3.0, "b": 3.0}
     (tmp_path / "a.fails").write_text("")
     assert answered(questions, 2) == {"a": 3.0, "b": 3.0}
@@ -113,12 +121,37 @@ def test_what_is_not_answered_in_two_turns_is_forgotten_and_comes_back(tmp_path:
 
 def test_a_command_that_is_given_up_leaves_no_values(tmp_path: Path) -> None:
     body = f"test -e {tmp_path}/hang && sleep 1000\necho \"$1\"\n"
-    questions = Questions(SlowCommand(program(tmp_path, body), deadline_s=0.2), ["a"], lambda _, answer: {answer: 1.0})
-    questions.round(wait_s=10.0)
+    questions = Questions(SlowCommand(program(tmp_path, body), deadline_s=0.2), ["a"])
+
+    def one(_: str, answer: str) -> dict:
+        return {answer: 1.0}
+
+    questions.round(one, wait_s=10.0)
     assert questions.values() == {"a\n": 1.0}
     (tmp_path / "hang").write_text("")
-    questions.turn()
+    questions.turn(one)
     assert questions.values() == {"a\n": 1.0}   # still out
     time.sleep(0.3)
-    questions.turn()
+    questions.turn(one)
     assert questions.values() == {} and "did not answer" in questions.reason
+
+
+@pytest.mark.parametrize(("sensor", "tool"), [
+    (PiThrottle, "usr/bin/vcgencmd"), (AndroidServices, "system/bin/dumpsys")])
+def test_a_sensors_shell_ends_with_the_sensor_not_when_garbage_is_collected(
+        tmp_path: Path, sensor: type, tool: str) -> None:
+    """The warm parent reads every sensor once and drops it: a shell that lives on would be every trial's, too."""
+    (tmp_path / "proc/device-tree").mkdir(parents=True)
+    (tmp_path / "proc/device-tree/model").write_text("Raspberry Pi 5 Model B")
+    (tmp_path / tool).parent.mkdir(parents=True)
+    os.rename(program(tmp_path, f"echo $PPID > {tmp_path}/shell\n"), str(tmp_path / tool))
+    gc.disable()
+    try:
+        reader = sensor()
+        reader.read(str(tmp_path))
+        shell = int((tmp_path / "shell").read_text())
+        assert alive(shell)
+        del reader
+        assert not alive(shell)
+    finally:
+        gc.enable()
