@@ -6,7 +6,7 @@ platform, which contains the package) apart; none is added. Counters wrap at max
 as long as no more than one wrap lies between two readings. Since kernel 5.10 only root may read them: then this source
 is not available, and `reason` says what would change it. Not verified on hardware.
 """
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Set
 
 from device_agents.seams import EnergySource
 from device_agents.sysfs import Files, find
@@ -31,6 +31,7 @@ class Rapl(EnergySource):
         self._zones: List[Zone] = []
         self._last_uj: Dict[str, float] = {}
         self._sum_uj: Dict[str, float] = {}
+        self._lost: Set[str] = set()            # zones that went back: what they used meanwhile nobody knows
 
     def available(self, root: str) -> bool:
         self._open(root)
@@ -69,11 +70,15 @@ class Rapl(EnergySource):
             return None
         delta_uj = now_uj - self._last_uj.get(folder, now_uj)
         if delta_uj < 0:
-            range_uj = self._files.number(folder + "/max_energy_range_uj")
-            if not range_uj or delta_uj + range_uj < 0:
-                self.reason = "%s went back and its range is unknown" % folder
-                return None
+            # A counter that the machine's sleep has set to zero looks like one that wrapped, but for the energy: between
+            # two readings a wrap takes a small part of the range (some 262 kJ), and a reset anything.
+            range_uj = self._files.number(folder + "/max_energy_range_uj") or 0.0
             delta_uj += range_uj
+            if not 0 <= delta_uj < range_uj / 2:
+                self._lost.add(folder)
+                self.reason = "%s went back, and not by a wrap" % folder
+        if folder in self._lost:
+            return None
         self._last_uj[folder] = now_uj
         self._sum_uj[folder] = self._sum_uj.get(folder, 0.0) + delta_uj
         return self._sum_uj[folder]

@@ -219,6 +219,15 @@ def test_rapl_undoes_wraps_and_never_goes_back(tmp_path: Path) -> None:
     assert seen == pytest.approx([0.0, 0.09, 0.14, 1.09, 1.11])
 
 
+def test_rapl_that_was_reset_makes_up_no_joules(tmp_path: Path) -> None:
+    """After the machine slept its counter is near zero, which would read as most of a range; and it stays unknown."""
+    source, seen = Rapl(), []
+    for counter_uj in (300000, 310000, 2000, 400000):
+        rapl_zone(tmp_path, "intel-rapl:0", "package-0", counter_uj, range_uj=1000000)
+        seen.append(values(source, tmp_path)["energy_j"])
+    assert seen == [0.0, pytest.approx(0.01), None, None] and "went back" in source.reason
+
+
 def test_rapl_that_goes_back_without_a_range_is_none(tmp_path: Path) -> None:
     source = Rapl()
     rapl_zone(tmp_path, "intel-rapl:0", "package-0", 900000)
