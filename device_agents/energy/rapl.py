@@ -70,8 +70,8 @@ class Rapl(EnergySource):
             return None
         delta_uj = now_uj - self._last_uj.get(folder, now_uj)
         if delta_uj < 0:
-            # A counter that the machine's sleep has set to zero looks like one that wrapped, but for the energy: between
-            # two readings a wrap takes a small part of the range (some 262 kJ), and a reset anything.
+            # A counter that the machine's sleep has set to zero looks like one that wrapped, but for the energy:
+            # between two readings a wrap takes a small part of the range (some 262 kJ), and a reset anything.
             range_uj = self._files.number(folder + "/max_energy_range_uj") or 0.0
             delta_uj += range_uj
             if not 0 <= delta_uj < range_uj / 2:
