@@ -79,6 +79,19 @@ def test_two_versions_of_a_method_are_not_pooled_over_seeds(tmp_path: Path) -> N
     assert all("method_sha256" in str(row["variant"]) and "margin" not in str(row["variant"]) for row in rows)
 
 
+def test_a_seed_counts_once_a_run_of_it_is_done(tmp_path: Path) -> None:
+    write_database(tmp_path, **FEW)
+    with Store.open(tmp_path / "results.sqlite") as store:
+        store.save_bundle(OTHER_SEED)
+    path = write_database(tmp_path, **FEW, bundle=OTHER_SEED.id)
+    with Store.open(path) as store:
+        [one] = [row["id"] for row in store.trials() if row["bundle"] == OTHER_SEED.id and row["label"] == "adascale"]
+        store.set_trial_state(one, "failed", "AgentDied", "device", "killed")
+    with opened(path) as query:
+        rows = {row["method"]: row["seeds"] for row in records(seeds.make(query))}
+    assert rows == {"adascale": 1, "fixed-full": 2, "fixed-small": 2}
+
+
 def test_edited_settings_are_not_pooled_within_a_seed(tmp_path: Path) -> None:
     twice_run = {**FEW, "repeats": 2}
     write_database(tmp_path, **twice_run)
