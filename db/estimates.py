@@ -199,10 +199,10 @@ def _condition(window: Window) -> list[Value]:
         _value(window, metric, said, int(said is not None), "not measurable here" if window.last else ended, "done")
         for metric in ("peak_rss_mb", "sampler_cpu_pct") for said in [number(window.last.get(metric))]]
     for metric, sensed, unit in (("temp_max_c", "temp_c", None), ("throttled", "throttled", "flag")):
-        rows = window.measurements.get(sensed, [])
-        numbers = [row.value for row in rows if row.value is not None]
-        found.append(_value(window, metric, max(numbers, default=None), len(numbers), "no sensor",
-                            rows[0].source if numbers else "sensor", unit, rows[0].provenance if numbers else None))
+        known = [row for row in window.measurements.get(sensed, ()) if row.value is not None]
+        most = max(known, key=lambda row: row.value or 0.0, default=None)       # of several provenances it has its own
+        found.append(_value(window, metric, most.value if most else None, len(known), "no sensor",
+                            most.source if most else "sensor", unit, most.provenance if most else None))
     ready = {"yes": 1.0, "no": 0.0}.get(window.preflight)
     found.append(_value(window, "preflight_valid", ready, int(ready is not None), "unknown: a sensor is missing" if
                         window.preflight == "unknown" else "no preflight was journalled", "preflight", "flag"))

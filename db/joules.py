@@ -66,23 +66,22 @@ def _sources(window: Window, scopes: Mapping[str, str]) -> list[Energy]:
 
 
 def _energy(window: Window, source: str, scope: str) -> Energy:
-    counter, power = (
-        [(row.t_ns, row.value) for row in window.measurements.get(metric, ())
-         if row.source == source and row.value is not None] for metric in ("energy_j", "power_w"))
-    silent_ns = [row.t_ns for row in window.measurements.get("power_w", ())
-                 if row.source == source and row.value is None]
-    rows = counter if len(counter) >= 2 else power
-    provenance = next(row.provenance for metric in ("energy_j", "power_w")
-                      for row in window.measurements.get(metric, ()) if row.source == source)
+    read = {metric: [row for row in window.measurements.get(metric, ()) if row.source == source]
+            for metric in ("energy_j", "power_w")}
+    counter, power = ([row for row in read[metric] if row.value is not None] for metric in ("energy_j", "power_w"))
+    used = counter if len(counter) >= 2 else power
+    rows = [(row.t_ns, row.value) for row in used if row.value is not None]
+    provenances = list(dict.fromkeys(row.provenance for row in used or [*read["energy_j"], *read["power_w"]]))
+    provenance = provenances[0]
     if len(rows) < 2:
         most = max(len(counter), len(power))
         reason = f"too few readings in the window: {most}, two are needed"
         return Energy(source, scope, provenance, None, 0.0, 0, most, reason)
-    if rows is counter:
+    if used is counter:
         spans = [(rows[0][0], rows[-1][0])]
         joules, problem = _counted(rows)
     else:
-        steps = _steps(rows, silent_ns)
+        steps = _steps(rows, [row.t_ns for row in read["power_w"] if row.value is None])
         spans = _joined(steps)
         joules, problem = _integrated(steps), None
     served = sum(any(begin_ns <= row.t_ns <= end_ns for begin_ns, end_ns in spans)
@@ -91,6 +90,9 @@ def _energy(window: Window, source: str, scope: str) -> Energy:
     if cover < SMALLEST_COVER:
         joules = None
         problem = f"readings cover {100 * cover:.0f} % of the window, {100 * SMALLEST_COVER:.0f} % are needed"
+    if len(provenances) > 1:
+        joules = None
+        problem = f"readings of {len(provenances)} provenances ({', '.join(provenances)}) are never pooled"
     span_s = sum(end_ns - begin_ns for begin_ns, end_ns in spans) / 1e9
     return Energy(source, scope, provenance, joules, span_s, served, len(rows), problem)
 

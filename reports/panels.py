@@ -21,7 +21,7 @@ def panels(query: Query, seeds_apart: bool = True) -> dict[str, str]:
     for (device, provenance, task, model), trials in kinds.items():
         name = f"{device} ({provenance})" + (f", {task} / {model}" if networks > 1 else "")
         told = _told(query, trials, seeds_apart)
-        names.update({trial.id: ", ".join([name, *(word(trial) for word in told)]) for trial in trials})
+        names.update({trial.id: ", ".join(filter(None, [name, *(word(trial) for word in told)])) for trial in trials})
     return names
 
 
@@ -45,7 +45,7 @@ def _told(query: Query, trials: Sequence[Row], seeds_apart: bool) -> list[Callab
     shared = {trial.id: {key: canonical_json(value) for key, value in query.shared(trial).items()} for trial in trials}
 
     def of(key: str) -> Callable[[Row], str]:
-        return lambda trial: f"{key} {shared[trial.id].get(key)}"
+        return lambda trial: f"{key} {shared[trial.id][key]}" if key in shared[trial.id] else ""
 
     keys = sorted({key for found in shared.values() for key in found})
     return told + [of(key) for key in keys if len({found.get(key) for found in shared.values()}) > 1]

@@ -24,7 +24,7 @@ from reports.variants import told_apart
 Row = SimpleNamespace
 
 #: Fields of a trial's definition in which its repeats differ, and names. The trace counts by name, as generated
-#: traces differ from repeat to repeat by design.
+#: traces differ from repeat to repeat by design, unless it was edited meanwhile (see Query.definition).
 _NOT_THE_CELL = ("id", "campaign", "label", "block", "seed", "repeat", "trace")
 
 
@@ -187,8 +187,16 @@ class Query:
         return {trial.id: text for group, text in zip(self.cells, told_apart(cells)) for trial in group}
 
     def definition(self, trial: Row) -> dict[str, Any]:
-        """What defines the trial's cell: its definition without names, seed, repeat and the trace's content."""
-        return {key: value for key, value in trial.definition.items() if key not in _NOT_THE_CELL}
+        """What defines the trial's cell: its definition without names, seed and repeat; of a trace that was edited
+        meanwhile also the content, so that no run under the older load is pooled or paired with one under the newer."""
+        found = {key: value for key, value in trial.definition.items() if key not in _NOT_THE_CELL}
+        return {**found, "trace": trial.trace_digest[:8]} if (trial.trace, trial.duration_s) in self._edited else found
+
+    @functools.cached_property
+    def _edited(self) -> set[tuple[str, float]]:
+        """Traces, by name and duration, that gave one seed two loads."""
+        loads = {(trial.trace, trial.duration_s, trial.seed, trial.trace_digest) for trial in self.trials}
+        return {key[:2] for key, count in Counter(load[:3] for load in loads).items() if count > 1}
 
     def parent(self, trial: Row) -> str:
         """The bundle whose rates, deadlines and training the trial shares: its own, or the one it was derived from."""

@@ -52,7 +52,7 @@ def over_runs(readings: Sequence[Reading], bounds: tuple[float, float] = (-math.
 
     Interval: order statistics for six runs or more (exact coverage, no assumption about the shape); Student's t about
     the mean for three to five, which always contains the median there, as |mean - median| is never above the standard
-    deviation; none below three. Clipped to `bounds`.
+    deviation; none below three. Clipped to `bounds`, never to less than the values themselves.
     """
     known = [reading for reading in readings if reading.value is not None]
     found = sorted({reading.provenance for reading in known})
@@ -67,7 +67,8 @@ def over_runs(readings: Sequence[Reading], bounds: tuple[float, float] = (-math.
         return quantile_interval(values, 0.5)
     mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
     half = float(special.stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * error
-    low, high = max(mean - half, bounds[0]), min(mean + half, bounds[1])
+    # A value beyond the bounds is a device's nonsense; it may not turn the interval around.
+    low, high = max(mean - half, min(bounds[0], *values)), min(mean + half, max(bounds[1], *values))
     return Estimate(_quantile(values, 0.5), low, high, len(values), "median, t interval over runs")
 
 

@@ -8,6 +8,7 @@ hashes is refused. Writing is atomic: a temporary folder, renamed.
 """
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +25,7 @@ from workloads.seams import Split
 
 MANIFEST, SAMPLES, LABELS, POLICIES, SEARCHES, TRAINING = (
     "manifest.json", "samples.bin", "labels.json", "policies", "searches", "training.json")
+_ID = re.compile(r"[0-9a-f]{64}")
 
 
 class BundleFolder(NamedTuple):
@@ -60,15 +62,29 @@ def open_bundle(path: Path) -> BundleFolder:
 
 
 def find_bundle(home: Path, recipe: Recipe, plugin_dirs: Sequence[str] = ()) -> BundleFolder | None:
-    """The bundle that this recipe made before, or None. Raises UserError when it is there but damaged."""
+    """The bundle that this recipe made before, or None. Raises UserError when it is there but damaged.
+
+    A damaged pointer of a recipe is as good as none, as a build writes it anew; nothing can write that of an import.
+    """
     imported = imported_path(home, recipe.task, recipe.model)
-    pointer = imported if imported.is_file() else recipe_path(home, recipe, plugin_dirs)
-    try:
-        name = json.loads(pointer.read_text(encoding="utf-8"))["bundle"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None                             # never built, or a pointer that a build will write anew
-    path = home / "bundles" / str(name)
-    return open_bundle(path) if (path / MANIFEST).exists() else None
+    if imported.is_file():
+        path = pointed(home, imported)
+        if path is None:
+            raise UserError(f"{imported} is damaged, or the bundle that it names was deleted; import the files of "
+                            f"{recipe.model!r} again (`edgefleet bundle import`), or delete it")
+    else:
+        path = pointed(home, recipe_path(home, recipe, plugin_dirs))
+    return open_bundle(path) if path else None
+
+
+def pointed(home: Path, pointer: Path) -> Path | None:
+    """The folder of the bundle that a pointer file names; None when it is damaged or missing, or its bundle is."""
+    facts = _object(pointer)
+    name = facts.get("bundle") if facts else None
+    if not isinstance(name, str) or not _ID.fullmatch(name):
+        return None
+    path = home / "bundles" / name
+    return path if (path / MANIFEST).exists() else None
 
 
 def recipe_path(home: Path, recipe: Recipe, plugin_dirs: Sequence[str] = ()) -> Path:
@@ -81,9 +97,13 @@ def imported_path(home: Path, task: str, name: str) -> Path:
 
 
 def imported_names(home: Path) -> list[str]:
-    """Model names under which bundles were imported, whatever their task."""
-    folder = home / "bundles" / "imported"
-    return sorted({str(json.loads(path.read_text(encoding="utf-8"))["model"]) for path in _sorted_json(folder)})
+    """Model names under which bundles were imported, whatever their task.
+
+    Of a damaged pointer it is the name in the file's own, so that a campaign that asks for it is told of the damage.
+    """
+    said = {path.stem.partition("-")[2]: (_object(path) or {}).get("model")
+            for path in _sorted_json(home / "bundles" / "imported")}
+    return sorted({model if isinstance(model, str) else name for name, model in said.items()} - {""})
 
 
 def write_bundle(home: Path, bundle: BranchBundle, artifacts: Mapping[str, bytes], evaluation: Split,
@@ -114,11 +134,8 @@ def write_bundle(home: Path, bundle: BranchBundle, artifacts: Mapping[str, bytes
 def read_training(folder: BundleFolder, *names: str) -> dict[str, Any]:
     """training.json, which open_bundle does not verify. Raises UserError: missing, damaged, or lacks one of `names`."""
     path = folder.path / TRAINING
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        facts = None
-    if not isinstance(facts, dict) or not set(names) <= set(facts):
+    facts = _object(path)
+    if facts is None or not set(names) <= set(facts):
         raise UserError(f"{path} is missing or damaged; delete {folder.path} and build again")
     return facts
 
@@ -150,6 +167,15 @@ def digest_of(path: Path) -> str:
         return sha256(path.read_bytes()).hexdigest()
     except OSError:
         return ""
+
+
+def _object(path: Path) -> dict[str, Any] | None:
+    """A file's JSON object; None when there is none, whatever the file holds."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return facts if isinstance(facts, dict) else None
 
 
 def _with_file(branch: Branch, data: bytes) -> Branch:

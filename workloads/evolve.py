@@ -7,7 +7,6 @@ BatchNorm statistics (build.py recalibrates each) and its exported ONNX file les
 branches are no slices of the parent, and recipes that do not give the exported branch again.
 """
 import copy
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from device_agents import registry
 from device_agents.seams import Engine, UserError
 from device_agents.wire import BranchBundle, canonical_json, sha256_of
 from workloads import export, train
-from workloads.bundle import MANIFEST, BundleFolder, open_bundle, read_training, write_bundle, write_file
+from workloads.bundle import BundleFolder, open_bundle, pointed, read_training, write_bundle, write_file
 from workloads.derive import evaluation
 from workloads.models.operators import Concat
 from workloads.parent import load_parent
@@ -53,10 +52,8 @@ def evolve_bundle(home: Path, parent: BundleFolder, plugin_dirs: Sequence[str], 
     """The parent's float32 branches in the evolve form, made or found again. Raises UserError."""
     key = sha256_of({"parent": parent.bundle.id, "source": sha256(Path(__file__).read_bytes()).hexdigest()})
     pointer = home / "bundles" / "evolved" / f"{key}.json"
-    if pointer.is_file():
-        path = home / "bundles" / str(json.loads(pointer.read_text(encoding="utf-8"))["bundle"])
-        if (path / MANIFEST).is_file():
-            return _described(open_bundle(path))
+    if path := pointed(home, pointer):
+        return _described(open_bundle(path))
     folder = _build(home, parent, plugin_dirs, report)
     write_file(pointer, (canonical_json({"bundle": folder.bundle.id}) + "\n").encode("ascii"))
     return _described(folder)

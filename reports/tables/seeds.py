@@ -39,12 +39,13 @@ def make(query: Query) -> Table:
     variants = told_apart([(place[:-1], {**_definition(query, first), "processor": first.processor})
                            for place, first in zip(several, firsts)])
     cell_of = {trial.id: number for number, cell in enumerate(query.cells) for trial in cell}
-    rows = [(*place[:-1], variant, *_numbers(query, seeds, cell_of), len(seeds))
+    rows = [(*place[:-1], variant, *_numbers(query, seeds, cell_of),
+             sum(any(trial.state == "done" for trial in trials) for trials in seeds))
             for (place, seeds), variant in zip(several.items(), variants)]
     notes = ["Medians over training seeds, with 95 % intervals over seeds where there are at least three; a seed "
              "counts by the median of its repeats."] if rows else ["One training seed a network: nothing to pool."]
     columns = (*names(_NAMES), *(metric.column for metric in METRICS),
-               Column("seeds", "seeds", "", 0, about="networks trained from different seeds"))
+               Column("seeds", "seeds", "", 0, about="networks trained from different seeds, with a finished run"))
     shown = ordered(place[2] for place in several)
     table = Table(titled("Methods over training seeds", shown, {trial.processor for trial in query.trials}), columns,
                   tuple(rows), tuple(notes), shown, ("device", "trace", "provenance", "task", "model"))

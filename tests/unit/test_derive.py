@@ -167,6 +167,9 @@ def test_temperature_and_throttling():
     assert (values["temp_max_c"].value, values["temp_max_c"].provenance) == (61.5, "measured")
     assert (values["throttled"].value, values["throttled"].unit) == (1.0, "flag")
     assert found(window([], {"temp_c": [reading(1, None)]}))["temp_max_c"].reason == "no sensor"
+    mixed = [reading(1, 50.0), reading(2, 90.0, source="trace", provenance="emulated"), reading(3, 51.0)]
+    hottest = found(window([], {"temp_c": mixed}))["temp_max_c"]
+    assert (hottest.value, hottest.source, hottest.provenance) == (90.0, "trace", "emulated")
 
 
 def test_the_agents_own_numbers_come_from_its_last_line():
@@ -325,3 +328,13 @@ def test_sql_on_the_rows_agrees(store):
 def test_an_unknown_or_untouched_trial_has_no_summary(store):
     assert derive_trial(store, "f" * 24) == 0
     assert len({entry["trial"] for entry in store.read("summary")}) == 2
+
+
+def test_joules_are_of_the_provenance_of_the_readings_that_they_are_made_of():
+    power = [reading(n, 2.0, t_s=n, provenance="modelled") for n in range(11)]
+    silent = {"energy_j": [reading(n, None, t_s=n) for n in range(11)], "power_w": power}
+    value = energy(window(ROWS, silent))["energy_j"]
+    assert value.value == pytest.approx(20.0) and value.provenance == "modelled"
+    power[4] = reading(4, 2.0, t_s=4)
+    value = energy(window(ROWS, {"power_w": power}))["energy_j"]
+    assert value.value is None and value.reason == "readings of 2 provenances (modelled, measured) are never pooled"

@@ -98,6 +98,7 @@ def test_the_timeline_draws_one_load_at_a_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "printed"), [
     ("/home/ann/lab/fleet.toml: no such file", "fleet.toml: no such file"),
     ("see '/tmp/x y/a.log' and ~/.edgefleet/b.log, or ~ann/c/d", "see 'x y/a.log' and b.log, or d"),
+    ("no space in /home/ann; '/Users/ann/' is no folder", "no space in (folder); '(folder)' is no folder"),
     ("cat /proc/stat and /sys/class/thermal: refused", "cat /proc/stat and /sys/class/thermal: refused"),
     ("edgefleet run workloads/campaigns/quickstart.toml", "edgefleet run workloads/campaigns/quickstart.toml"),
     ("https://onnxruntime.ai/docs/x", "https://onnxruntime.ai/docs/x"),

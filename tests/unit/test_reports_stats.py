@@ -40,6 +40,12 @@ def test_interval_is_clipped_to_what_a_share_can_be() -> None:
     assert estimate.high == 100.0
 
 
+def test_values_beyond_the_bounds_do_not_turn_an_interval_around() -> None:
+    estimate = over_runs([reading(-5.0), reading(-4.0), reading(-6.0)], (0.0, 100.0))
+    assert estimate is not None and estimate.low is not None and estimate.high is not None
+    assert estimate.low <= estimate.value <= estimate.high
+
+
 def test_smallest_n_is_where_the_interval_appears() -> None:
     assert [smallest_n(q) for q in (0.5, 0.9, 0.95, 0.99)] == [6, 29, 59, 299]
     for q in (0.5, 0.95):

@@ -12,7 +12,7 @@ from reports.stats import Estimate
 from reports.table import Cell, Missing, Table
 from reports.tables import conditions, oracles, overall, relative, seeds, tails
 from reports.variants import told_apart
-from tests.fakes import sample_bundle
+from tests.fakes import sample_bundle, sample_trace
 from tests.report_database import write_database
 
 FEW: dict[str, Any] = {"devices": [("board", 1.0)], "traces": ["idle"], "repeats": 1, "inferences": 20, "spoil": False}
@@ -79,6 +79,19 @@ def test_two_versions_of_a_method_are_not_pooled_over_seeds(tmp_path: Path) -> N
     assert all("method_sha256" in str(row["variant"]) and "margin" not in str(row["variant"]) for row in rows)
 
 
+def test_a_seed_counts_once_a_run_of_it_is_done(tmp_path: Path) -> None:
+    write_database(tmp_path, **FEW)
+    with Store.open(tmp_path / "results.sqlite") as store:
+        store.save_bundle(OTHER_SEED)
+    path = write_database(tmp_path, **FEW, bundle=OTHER_SEED.id)
+    with Store.open(path) as store:
+        [one] = [row["id"] for row in store.trials() if row["bundle"] == OTHER_SEED.id and row["label"] == "adascale"]
+        store.set_trial_state(one, "failed", "AgentDied", "device", "killed")
+    with opened(path) as query:
+        rows = {row["method"]: row["seeds"] for row in records(seeds.make(query))}
+    assert rows == {"adascale": 1, "fixed-full": 2, "fixed-small": 2}
+
+
 def test_edited_settings_are_not_pooled_within_a_seed(tmp_path: Path) -> None:
     twice_run = {**FEW, "repeats": 2}
     write_database(tmp_path, **twice_run)
@@ -92,6 +105,32 @@ def test_edited_settings_are_not_pooled_within_a_seed(tmp_path: Path) -> None:
     assert {row["seeds"] for row in rows.values()} == {2} and len(rows) == 3
     assert isinstance(rows["adascale"]["accuracy_pct"], Missing)
     assert isinstance(rows["fixed-full"]["accuracy_pct"], Estimate)
+
+
+def test_runs_under_an_edited_trace_are_neither_pooled_nor_paired_with_older_ones(tmp_path: Path) -> None:
+    again, idle = {**FEW, "repeats": 3}, sample_trace("idle")
+    write_database(tmp_path, **{**again, "traces": ["idle", "ramp"]})
+    path = write_database(tmp_path, **again, trace=idle._replace(rows=((0.0, 50.0, 0.0),)))
+    with Store.open(path) as store:
+        new = [row["id"] for row in store.trials()
+               if row["trace"] == "idle" and row["trace_digest"] != idle.digest()]
+        with store.transaction() as connection:             # under the new load all are slower, by the same factor
+            connection.execute(schema.summary.update().where(
+                schema.summary.c.trial.in_(new), schema.summary.c.metric == "latency_median_ms").values(
+                    value=100 * schema.summary.c.value))
+    with opened(path) as query:
+        rows = [row for row in records(overall.make(query)) if row["method"] == "fixed-small"]
+        ratios = [row["latency_median_ms_ratio"] for row in records(relative.make(query))
+                  if row["method"] == "fixed-small" and row["trace"] == "idle"]
+        figure = misses.draw(query)
+    assert len(new) == 9 and [row["runs"] for row in rows] == [3, 3, 3]
+    told = {str(row["variant"]): row["trace"] for row in rows}
+    assert len(told) == 3 and told[""] == "ramp" and told[f"trace {idle.digest()[:8]}"] == "idle"
+    values = [ratio.value for ratio in ratios if isinstance(ratio, Estimate) and ratio.n == 3]
+    assert len(values) == 2 and max(values) < 2 * min(values)
+    assert not isinstance(figure, Missing)
+    panels = {(row[1], row[0]) for row in figure.data.rows}
+    assert len(panels) == 3 and ("ramp", "board (measured)") in panels
 
 
 def test_a_method_is_compared_with_the_reference_in_its_own_runtime(tmp_path: Path) -> None:

@@ -9,7 +9,15 @@ import pytest
 
 from device_agents.seams import UserError
 from device_agents.wire import Branch, BranchBundle
-from workloads.bundle import BundleFolder, find_bundle, open_bundle, recipe_path, write_bundle, write_policy
+from workloads.bundle import (
+    BundleFolder,
+    find_bundle,
+    imported_names,
+    open_bundle,
+    recipe_path,
+    write_bundle,
+    write_policy,
+)
 from workloads.recipe import Recipe
 from workloads.seams import Split
 
@@ -107,14 +115,30 @@ def test_a_recipe_finds_its_bundle(tmp_path: Path) -> None:
     assert find_bundle(tmp_path, Recipe("digits", "resnet_digits", 1, {"epochs": 2})) is None
 
 
-def test_a_pointer_to_nothing_means_not_built(tmp_path: Path) -> None:
+DAMAGED = (b"", b"not json", b'{"bundle": "01', b"[1]", b"3", b"{}", b"\xff\xfe", b"[" * 100_000, b'{"bundle": 3}',
+           b'{"bundle": "."}', b'{"bundle": "0123"}', b'{"bundle": "\\ud800"}', b'{"bundle": "%s"}' % (b"a" * 5000),
+           b'{"bundle": "%s"}' % (b"0" * 64))
+
+
+@pytest.mark.parametrize("text", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_pointer_of_a_recipe_means_not_built(text: bytes, tmp_path: Path) -> None:
     recipe = Recipe("digits", "resnet_digits", 1)
     pointer = recipe_path(tmp_path, recipe)
     pointer.parent.mkdir(parents=True)
-    pointer.write_text('{"bundle": "0123"}')
+    (tmp_path / "bundles" / "manifest.json").touch()
+    pointer.write_bytes(text)
     assert find_bundle(tmp_path, recipe) is None
-    pointer.write_text("not json")
-    assert find_bundle(tmp_path, recipe) is None
+
+
+@pytest.mark.parametrize("text", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_pointer_of_an_import_is_named(text: bytes, tmp_path: Path) -> None:
+    for name, content in (("digits-my-net.json", text), ("digits-sound.json", b'{"bundle": "0", "model": "sound"}'),
+                          ("stray.json", text)):
+        (tmp_path / "bundles" / "imported").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "bundles" / "imported" / name).write_bytes(content)
+    assert imported_names(tmp_path) == ["my-net", "sound"]
+    with pytest.raises(UserError, match=r"digits-my-net\.json is damaged, .* import the files of 'my-net' again"):
+        find_bundle(tmp_path, Recipe("digits", "my-net", 1))
 
 
 @pytest.mark.parametrize("recipe", [Recipe("digit", "resnet_digits", 1), Recipe("digits", "resnet_digit", 1)])

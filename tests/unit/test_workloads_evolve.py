@@ -100,6 +100,13 @@ def test_it_is_made_once(tmp_path: Path, built: Any) -> None:
     told: list[Any] = []
     assert evolve_bundle(tmp_path, parent, plugins, told.append) == first
     assert not told
+    [pointer] = (tmp_path / "bundles" / "evolved").iterdir()
+    sound = pointer.read_bytes()
+    for text in (sound[:20], b"[]", b"{}", b'{"bundle": 1}', b"\xff"):
+        pointer.write_bytes(text)
+        assert evolve_bundle(tmp_path, parent, plugins, told.append).folder == first.folder
+        assert told and pointer.read_bytes() == sound
+        told.clear()
     (first.folder.path / MANIFEST).unlink()
     again = evolve_bundle(tmp_path, parent, plugins, told.append)
     assert told and again.folder == first.folder
