@@ -51,11 +51,11 @@ def agent(tmp_path: Path) -> Iterator[Path]:
 
 
 def locked_key(loopback: Any, folder: Path) -> Path:
-    """A key with a passphrase that the device lets in."""
+    """A key with a passphrase that the device lets in, and a comment that is not UTF-8."""
     path = folder / "locked"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(path)], check=True)
-    with (loopback[0].folder / "authorized_keys").open("a") as file:
-        file.write(path.with_name("locked.pub").read_text())
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-C", b"J\xfcrgen", "-f", path], check=True)
+    with (loopback[0].folder / "authorized_keys").open("ab") as file:
+        file.write(path.with_name("locked.pub").read_bytes())
     return path
 
 
@@ -266,7 +266,7 @@ def test_an_agent_of_the_configuration_s_own_is_asked(loopback: Any, tmp_path: P
     add(agent, key, tmp_path)
     assert echo(spec, tmp_path) == b"in\n"
     only_the_public_half = tmp_path / "token"
-    only_the_public_half.write_text(key.with_name("locked.pub").read_text())
+    only_the_public_half.write_bytes(key.with_name("locked.pub").read_bytes())
     text = config(loopback, f"Host *\n  IdentityAgent {agent}\n", key=only_the_public_half)
     assert echo(spec_of(loopback, tmp_path, text), tmp_path) == b"in\n"
 
