@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from harness.fleet import DeviceSpec
-from harness.portrait import sensed, skew_s, thermal
+from harness.portrait import sensed, skew_s, thermal, told
 
 LOW_DISK_MB = 200.0
 LOW_MEMORY_MB = 150.0
@@ -31,6 +31,8 @@ def examine(spec: DeviceSpec, facts: Mapping[str, Any] | None, silence: str | No
     """Everything that a person should know about a device. `facts` None: it did not answer, `silence` says why."""
     if facts is None:
         return [Finding("error", silence or "no answer", _reach(spec))]
+    if not told(facts):
+        return [*_engines(spec, facts), *_phone(spec), *_link(spec, facts)]
     return [*_engines(spec, facts), *_phone(spec), *_sensors(spec, facts), *_heat(spec, facts), *_clocks(spec, facts),
             *_energy(spec, facts), *_room(spec, facts), *_wall(spec, facts), *_link(spec, facts)]
 
@@ -82,6 +84,8 @@ def _phone(spec: DeviceSpec) -> list[Finding]:
 
 
 def _sensors(spec: DeviceSpec, facts: Mapping[str, Any]) -> list[Finding]:
+    if spec.transport == "simulated":
+        return []
     found = []
     if sensed(facts, "temp_c") is None:
         found.append(Finding("note", "no temperature sensor can be read, so preflight passes it as \"unknown\"",

@@ -1,7 +1,8 @@
 """How fast is the cable to a device? The time of a command that does nothing, and the rate of a push of 1 MB.
 
 Called by doctor for devices that answered. The transport alone is asked, so that neither Python's start nor the agent
-is in the numbers. Refuses a device on which a trial runs: its measured window is silent. Leaves nothing there.
+is in the numbers. Refuses a device on which a trial runs: its measured window is silent. Leaves nothing there, but
+the agent's folder where no agent could make it yet.
 """
 import contextlib
 import os

@@ -17,8 +17,15 @@ def sensed(facts: Facts, metric: str) -> Any:
     return facts.get("sensors", {}).get(metric, {}).get("value")
 
 
+def told(facts: Facts) -> bool:
+    """Whether its agent did. Where no Python starts, the reason is all that is known."""
+    return "sensors" in facts
+
+
 def what(facts: Facts) -> str:
     """E.g. "Raspberry Pi 4 Model B Rev 1.5" or "Google Pixel 6 (gs101)"."""
+    if facts.get("hardware") is None and not facts.get("board"):
+        return str(facts.get("machine") or "not known")
     hardware = facts.get("hardware") or {}
     name, soc = facts.get("board") or hardware.get("model"), hardware.get("soc")
     return f"{name or 'generic Linux'}{f' ({soc})' if soc else ''}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import paramiko
-from paramiko.agent import AgentSSH
+from paramiko.agent import SSH2_AGENT_IDENTITIES_ANSWER, AgentKey, AgentSSH, cSSH2_AGENTC_REQUEST_IDENTITIES
 
 from harness.cable.ssh_config import NO_AGENT, USUAL_AGENT, Login
 
@@ -104,7 +104,7 @@ class Offer:
 
 
 class _Agent(AgentSSH):                         # type: ignore[misc]  # paramiko has no types
-    """paramiko's own knows the socket of SSH_AUTH_SOCK alone, and waits for it for ever."""
+    """paramiko's own knows the socket of SSH_AUTH_SOCK alone, waits for it for ever, and wants comments in UTF-8."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -116,6 +116,14 @@ class _Agent(AgentSSH):                         # type: ignore[misc]  # paramiko
         except BaseException:
             link.close()
             raise
+
+    def _connect(self, link: socket.socket) -> None:
+        self._conn = link
+        kind, answer = self._send_message(cSSH2_AGENTC_REQUEST_IDENTITIES)
+        if kind != SSH2_AGENT_IDENTITIES_ANSWER:
+            raise paramiko.SSHException("the agent does not list its keys")
+        self._keys = tuple(AgentKey(self, answer.get_binary(), answer.get_binary().decode("utf-8", "replace"))
+                           for _ in range(answer.get_int()))
 
     def close(self) -> None:
         self._close()

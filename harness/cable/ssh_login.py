@@ -124,7 +124,7 @@ def _explain(login: Login, device: str, offer: Offer, link: Any, error: BaseExce
     if isinstance(error, paramiko.BadHostKeyException):
         raise DeviceRefused(_changed_key(login, device, error)) from None
     if not isinstance(error, paramiko.AuthenticationException):
-        if isinstance(link, ProxySocket) and not isinstance(error, DeviceRefused):
+        if isinstance(link, ProxySocket) and isinstance(error, EOFError | OSError | paramiko.SSHException):
             link.explain(device)
         if isinstance(error, TimeoutError):
             raise DeviceUnreachable(f"{device}: {login.host}:{login.port} accepts but says nothing") from None
@@ -146,11 +146,14 @@ def _socket(login: Login, device: str, wait_s: float) -> tuple[Any, Connection |
         bare, colon, port = address.rpartition(":")         # ssh -G sets addresses in brackets: [10.0.0.7]:22
         host, port = (bare.strip("[]"), port) if colon and port.isdigit() else (address.strip("[]"), "")
         hop = login_for(host, user or None, int(port) if port else None, login.config_file)
-        hops = _connect_once(hop._replace(jumps=tuple(before) or hop.jumps), f"{device}, by way of {host}", wait_s)
+        try:
+            hops = _connect_once(hop._replace(jumps=tuple(before) or hop.jumps), f"{device}, by way of {host}", wait_s)
+        except (EOFError, OSError, paramiko.SSHException) as error:     # asked again, as the device itself would be
+            raise paramiko.SSHException(f"{host}, on the way there: {_words(error)}") from None
         try:
             channel = hops.transport.open_channel("direct-tcpip", (login.host, login.port), ("127.0.0.1", 0),
                                                   timeout=wait_s)
-        except paramiko.SSHException as error:
+        except (EOFError, OSError, paramiko.SSHException) as error:
             hops.close()
             raise DeviceUnreachable(f"{device}: {host} cannot reach {login.host}:{login.port}: "
                                     f"{_words(error)}") from None

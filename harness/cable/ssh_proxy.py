@@ -6,10 +6,12 @@ there; what else it says on stderr is told when it gives no connection.
 """
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
 import tempfile
+import threading
 
 import paramiko
 
@@ -26,6 +28,7 @@ class ProxySocket(socket.socket):
         near, far = socket.socketpair()
         super().__init__(fileno=near.detach())
         self._command = command
+        self._lock, self._lived = threading.Lock(), False
         self._said = tempfile.TemporaryFile()   # noqa: SIM115  lives as long as the socket
         shell = os.environ.get("SHELL") or "/bin/sh"
         with far:
@@ -34,7 +37,12 @@ class ProxySocket(socket.socket):
 
     def close(self) -> None:
         """Also called by paramiko's thread. Most programs end by themselves with their connection."""
-        super().close()
+        with self._lock:
+            if self.fileno() >= 0:
+                end = select.poll()
+                end.register(self, 0)
+                self._lived = not end.poll(0)   # what it does from here on is our doing
+                super().close()
         for number in (None, signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(subprocess.TimeoutExpired, ProcessLookupError):
                 if number is not None and self._process.poll() is None:
@@ -43,11 +51,9 @@ class ProxySocket(socket.socket):
 
     def explain(self, device: str) -> None:
         """After a connection that came to nothing. Raises if the process is why: what it said, and how it ended."""
-        try:
-            code = self._process.wait(FAREWELL_S)
-        except subprocess.TimeoutExpired:       # it lives: the trouble is further away
-            return
-        if code < 0:                            # it was ended by us, or by somebody
+        self.close()
+        code = self._process.poll()
+        if self._lived or code is None or code < 0:     # the trouble is further away, or somebody has ended it
             return
         self._said.seek(0)
         lines = self._said.read().decode("utf-8", "replace").strip().splitlines()

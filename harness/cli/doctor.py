@@ -64,19 +64,19 @@ def _document(spec: "DeviceSpec", facts: dict[str, Any] | None, findings: "list[
 def _print(reports: "list[tuple[DeviceSpec, dict[str, Any] | None, list[Finding]]]") -> None:
     """A line a device, then a paragraph each."""
     from harness.findings import runs
-    from harness.portrait import cable, clocks, details, measures, thermal, what
+    from harness.portrait import cable, clocks, details, measures, thermal, told, what
 
     rows = []
     for spec, facts, findings in reports:
-        told = facts or {}
-        free_mb = told.get("disk_free_mb")
-        rows.append([spec.name, spec.transport, what(told) if facts else None, runs(told) if facts else None,
-                     thermal(told), None if free_mb is None else f"{free_mb / 1024:.1f}", cable(told),
+        known = facts or {}
+        free_mb = known.get("disk_free_mb")
+        rows.append([spec.name, spec.transport, what(known) if facts else None, runs(known) if facts else None,
+                     thermal(known), None if free_mb is None else f"{free_mb / 1024:.1f}", cable(known),
                      sum(one.level != "note" for one in findings) or None])
     _output.table(("device", "by", "is", "runs", "heat", "GiB free>", "link", "trouble>"), rows)
     for spec, facts, findings in reports:
         lines = [f"{spec.name}: {details(facts)}; times are {spec.provenance}", f"    clocks: {clocks(facts)}",
-                f"    can read: {measures(spec, facts)}"] if facts else []
+                f"    can read: {measures(spec, facts)}"] if facts and told(facts) else []
         lines += [f"{spec.name}: {one.level}: {one.text}\n    fix: {one.fix}" for one in findings]
         typer.echo(_output.clean("\n".join(lines)) + "\n")
     if not any(findings for _, _, findings in reports):

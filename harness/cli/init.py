@@ -37,12 +37,15 @@ def init(
     if output is None:
         typer.echo(_output.clean(text), nl=False)
         return
-    part = output.with_name(f"{output.name}.part")
     try:
-        part.write_text(_output.clean(text), encoding="utf-8")
-        part.rename(output)
+        file = output.open("x", encoding="utf-8")   # a file may have come there meanwhile
+        try:
+            with file:
+                file.write(_output.clean(text))
+        except BaseException:
+            output.unlink()
+            raise
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise ConfigError(f"cannot write {output}: {error.strerror}") from None
     _output.words(f"wrote {output}; delete what is no device, then: edgefleet doctor")
 

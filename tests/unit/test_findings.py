@@ -40,7 +40,14 @@ def test_a_missing_runtime_is_an_error_and_replay_does_not_count_as_one() -> Non
     assert finding.level == "error"
     assert "no module named onnxruntime" in finding.text
     assert finding.fix.endswith("edgefleet device provision host")
-    assert levels({**GOOD, "engines": lacking, "energy": {}}, DeviceSpec(name="s", transport="simulated")) == []
+    simulated = DeviceSpec(name="s", transport="simulated")
+    assert levels({**GOOD, "engines": lacking, "energy": {}, "sensors": {}}, simulated) == []
+
+
+def test_a_device_whose_agent_does_not_start_is_not_said_to_lack_what_nobody_asked_for() -> None:
+    nothing = {"engines": {"onnxruntime_cpu": {"runtime": None, "reason": "there is no python3"}}}
+    assert [one.text for one in examine(HOST, nothing, None)] == [
+        "no inference runtime (onnxruntime_cpu: there is no python3)"]
 
 
 @pytest.mark.parametrize(("change", "level", "said"), [
@@ -107,7 +114,8 @@ def test_a_command_is_one_that_a_person_may_type_here() -> None:
 
 
 def test_a_portrait_says_what_is_known_and_nothing_else() -> None:
-    assert (what({}), clocks({}), details({})) == ("generic Linux", "not known", "")
+    assert (what({"hardware": {}}), clocks({}), details({})) == ("generic Linux", "not known", "")
+    assert (what({}), what({"machine": "simulated"})) == ("not known", "simulated")
     pixel = {"hardware": {"model": "Google Pixel 6", "soc": "gs101", "system": "Android 13", **CLOCKS},
              "wall_ns": 3_000_000_000, "answered_ns": 1_000_000_000}
     assert what(pixel) == "Google Pixel 6 (gs101)"

@@ -62,6 +62,8 @@ def run(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
 
 def test_the_verb_prints_writes_and_never_overwrites(tmp_path: Path) -> None:
     (tmp_path / "config").write_text("Host nano\n")
+    (tmp_path / "fleet.toml.part").write_text("mine, too")
+    (tmp_path / "link.toml").symlink_to("nowhere.toml")
     printed = run(tmp_path)
     assert printed.returncode == 0 and "[devices.nano]" in printed.stdout, printed.stderr
     assert "No phones are listed" in printed.stdout and not (tmp_path / "fleet.toml").exists()
@@ -71,6 +73,10 @@ def test_the_verb_prints_writes_and_never_overwrites(tmp_path: Path) -> None:
     again = run(tmp_path, "--output", "fleet.toml")
     assert again.returncode == 2 and "stays as it is" in again.stderr
     assert (tmp_path / "fleet.toml").read_text() == "mine"
+    assert (tmp_path / "fleet.toml.part").read_text() == "mine, too"
+    linked = run(tmp_path, "--output", "link.toml")
+    assert linked.returncode == 2 and "cannot write link.toml" in linked.stderr
+    assert (tmp_path / "link.toml").is_symlink() and not (tmp_path / "nowhere.toml").exists()
 
 
 def test_a_full_disk_leaves_no_half_file(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Against a real sshd on loopback and a real ssh-agent. Nobody's own keys, agent o
 """
 import getpass
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -50,11 +51,11 @@ def agent(tmp_path: Path) -> Iterator[Path]:
 
 
 def locked_key(loopback: Any, folder: Path) -> Path:
-    """A key with a passphrase that the device lets in."""
+    """A key with a passphrase that the device lets in, and a comment that is not UTF-8."""
     path = folder / "locked"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(path)], check=True)
-    with (loopback[0].folder / "authorized_keys").open("a") as file:
-        file.write(path.with_name("locked.pub").read_text())
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-C", b"J\xfcrgen", "-f", path], check=True)
+    with (loopback[0].folder / "authorized_keys").open("ab") as file:
+        file.write(path.with_name("locked.pub").read_bytes())
     return path
 
 
@@ -201,6 +202,20 @@ def test_a_proxy_command_that_fails_says_why(loopback: Any, tmp_path: Path, monk
     assert time.monotonic() - began < 8.0
 
 
+def test_a_proxy_command_that_ends_because_we_let_go_is_not_blamed(loopback: Any, tmp_path: Path,
+                                                                   monkeypatch: Any) -> None:
+    """`cat` ends well as soon as its stdin does; a Ctrl-C meanwhile is one, and no trouble of the connection."""
+    monkeypatch.setattr("harness.cable.ssh_login.CONNECT_S", 0.3)
+    monkeypatch.setattr("harness.cable.ssh_login.PATIENCE_S", 2.0)
+    spec = spec_of(loopback, tmp_path, config(loopback, "Host *\n  ProxyCommand cat > /dev/null\n"))
+    with pytest.raises(DeviceUnreachable, match="drops the connection") as told:
+        echo(spec, tmp_path)
+    assert "ProxyCommand" not in str(told.value)
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        echo(spec, tmp_path)
+
+
 def test_a_configuration_that_does_not_end_is_the_trouble_of_its_device(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(ssh_config, "CONFIG_S", 0.3)
     with pytest.raises(DeviceRefused, match="Match exec"):
@@ -220,6 +235,9 @@ def test_a_server_that_hangs_up_at_once_is_unreachable(loopback: Any, tmp_path: 
         threading.Thread(target=hang_up, daemon=True).start()
         with pytest.raises(DeviceUnreachable, match="drops the connection"):
             echo(spec_of(loopback, tmp_path, config(loopback), port=server.getsockname()[1]), tmp_path)
+        jump = config(loopback, f"Host far\n  ProxyJump 127.0.0.1:{server.getsockname()[1]}\n")
+        with pytest.raises(DeviceUnreachable, match=r"127\.0\.0\.1, on the way there"):
+            echo(spec_of(loopback, tmp_path, jump, host="far"), tmp_path)
         server.shutdown(socket.SHUT_RDWR)
 
 
@@ -248,7 +266,7 @@ def test_an_agent_of_the_configuration_s_own_is_asked(loopback: Any, tmp_path: P
     add(agent, key, tmp_path)
     assert echo(spec, tmp_path) == b"in\n"
     only_the_public_half = tmp_path / "token"
-    only_the_public_half.write_text(key.with_name("locked.pub").read_text())
+    only_the_public_half.write_bytes(key.with_name("locked.pub").read_bytes())
     text = config(loopback, f"Host *\n  IdentityAgent {agent}\n", key=only_the_public_half)
     assert echo(spec_of(loopback, tmp_path, text), tmp_path) == b"in\n"
 
