@@ -18,10 +18,12 @@ import paramiko
 from harness.cable.ssh_config import Login, login_for
 from harness.cable.ssh_keys import Offer
 from harness.cable.ssh_proxy import ProxySocket
-from harness.errors import DeviceRefused, DeviceUnreachable
+from harness.errors import ConfigError, DeviceRefused, DeviceUnreachable
 
 CONNECT_S = 20.0                                # one attempt: TCP, key exchange and authentication
 PATIENCE_S = 30.0                               # all attempts at a host that drops connections (MaxStartups)
+JUMPS_MAX = 8                                   # one after another; more are a circle
+_WAY = ", by way of "
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())    # its threads would print tracebacks to stderr
 
@@ -145,9 +147,11 @@ def _socket(login: Login, device: str, wait_s: float) -> tuple[Any, Connection |
         user, _, address = last.rpartition("@")
         bare, colon, port = address.rpartition(":")         # ssh -G sets addresses in brackets: [10.0.0.7]:22
         host, port = (bare.strip("[]"), port) if colon and port.isdigit() else (address.strip("[]"), "")
+        if device.count(_WAY) >= JUMPS_MAX:
+            raise ConfigError(f"{device}: the ProxyJump lines of these hosts lead in a circle; see: ssh -G {host}")
         hop = login_for(host, user or None, int(port) if port else None, login.config_file)
         try:
-            hops = _connect_once(hop._replace(jumps=tuple(before) or hop.jumps), f"{device}, by way of {host}", wait_s)
+            hops = _connect_once(hop._replace(jumps=tuple(before) or hop.jumps), f"{device}{_WAY}{host}", wait_s)
         except (EOFError, OSError, paramiko.SSHException) as error:     # asked again, as the device itself would be
             raise paramiko.SSHException(f"{host}, on the way there: {_words(error)}") from None
         try:

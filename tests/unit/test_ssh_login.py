@@ -12,7 +12,7 @@ import paramiko
 import psutil
 import pytest
 
-from harness.cable import ssh_config
+from harness.cable import ssh_config, ssh_login
 from harness.errors import ConfigError, DeviceRefused, DeviceUnreachable
 from harness.fleet import DeviceSpec
 from harness.lab import sshd
@@ -70,6 +70,12 @@ def test_an_alias_names_the_key(tmp_path: Path) -> None:
 def test_a_broken_configuration_is_told_in_ssh_s_own_words(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"(?i)prt"):
         login(tmp_path, "Host pi\n  Prt 22\n", host="pi")
+
+
+def test_jumps_in_a_circle_end(tmp_path: Path) -> None:
+    found = login(tmp_path, "Host a\n  ProxyJump b\nHost b\n  ProxyJump a\n", host="a")
+    with pytest.raises(ConfigError, match=r"d, by way of b, by way of a.*circle.*ssh -G"):
+        ssh_login.connect(found, "d", 30.0)
 
 
 def test_no_host_is_a_mistake_in_fleet_toml() -> None:
