@@ -1,5 +1,7 @@
-"""What a trial's rate and deadline refer to: the campaign's engine on the parent's bundle, whatever a method brings; and
-what the runner leaves on a device at its end."""
+"""What a trial's rate and deadline refer to: the campaign's engine on the parent's bundle, whatever a method brings.
+
+And what the runner leaves on a device at its end.
+"""
 from pathlib import Path
 from typing import Any
 
