@@ -184,7 +184,7 @@ def trial_of(campaign: CampaignSpec, fleet: FleetSpec, name: str, label: str, fo
         settings={**policy, **made, **method.settings, **peers},
         link={**method.link.model_dump(exclude_none=True), **slow},
         learned=prepared.learned if prepared else None,
-        engine=campaign.engine(label), runtime=runtime, knobs=campaign.knobs(label),
+        engine=campaign.engine(label), runtime=runtime, knobs=campaign.knobs(campaign.engine(label)),
         residency=method.residency or spec.residency,
         trace=trace, arrival=spec.arrival.model_dump(exclude_none=True),
         deadline=spec.deadline.model_dump(exclude_none=True), late=spec.late, duration_s=spec.duration_s,

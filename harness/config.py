@@ -220,9 +220,9 @@ class CampaignSpec(Spec):
         """The engine of that label's trials."""
         return self.method(label).engine or self.trial.engine
 
-    def knobs(self, label: str) -> dict[str, Any]:
-        """The engine's, for that label's trials. Its processor is one where it is not the CPU: results carry it."""
-        knobs, own = dict(self.trial.knobs), processor_of(self.engine(label), self.plugin_dirs)
+    def knobs(self, engine: str) -> dict[str, Any]:
+        """Of the trials on that engine. Its processor is one where it is not the CPU: results carry it."""
+        knobs, own = dict(self.trial.knobs), processor_of(engine, self.plugin_dirs)
         if own == knobs.get("processor", "cpu") or not own:
             return knobs
         others = {name: value for name, value in knobs.items() if name != "processor"}

@@ -102,12 +102,13 @@ def _closed(results: Iterator[TrialResult]) -> Iterator[TrialResult]:
 def _bench(resolved: Resolved, home: Home, store: Store, todo: Sequence[Trial], tokens: Mapping[str, int]) -> Bench:
     every = {**{one.bundle.id: one for one in resolved.bundles.values()}, **resolved.derived}
     engine = resolved.campaign.trial.engine     # rates and deadlines refer to it, whatever a method's own may be
-    reference = {name: costed_as(engine, runtime) for (name, of), runtime in resolved.runtimes.items()
+    knobs = canonical_json(resolved.campaign.knobs(engine))
+    reference = {name: (*costed_as(engine, runtime), knobs) for (name, of), runtime in resolved.runtimes.items()
                  if of == engine and runtime != NO_RUNTIME}
     keys = {(trial.device, trial.bundle, *costed_as(trial.engine, trial.runtime), canonical_json(trial.knobs))
             for trial in todo}
     keys |= {(trial.device, every[trial.bundle].bundle.training.get("parent") or trial.bundle,
-              *reference[trial.device], canonical_json(trial.knobs)) for trial in todo if trial.device in reference}
+              *reference[trial.device]) for trial in todo if trial.device in reference}
     costs = {key: costs for key in sorted(keys) if (costs := store.costs(*key))}
     ids = {trial.id for trial in todo}
     kept = frozenset(name for name in kept_by(store) if name[0] in ids)
@@ -148,9 +149,11 @@ class _Book:
     def _begin(self, result: TrialResult) -> None:
         left_open = self._open.get(result.trial_id)
         if left_open not in (None, result.attempt):
-            self._store.finish_attempt(result.trial_id, left_open, "failed", "AgentCrashed", "device",
-                                       "the controller died, and the device does not know this attempt", None,
-                                       result.at_s)
+            why = ("AgentCrashed", "device", "the controller died, and the device does not know this attempt")
+            if result.state != "running":
+                why = (result.error, result.blame, "the controller died, and the device was not asked for this "
+                       f"attempt: {result.message}")
+            self._store.finish_attempt(result.trial_id, left_open, "failed", *why, None, result.at_s)
         self._store.begin_attempt(result.trial_id, result.attempt, result.token, result.period_ms, result.deadline_ms,
                                   result.at_s)
         self._open[result.trial_id] = result.attempt

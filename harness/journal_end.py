@@ -39,7 +39,7 @@ def _tail(journal_gz: bytes) -> tuple[int, bytes]:
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):     # nested beyond measure, that is
         value = json.loads(line)
         return value if isinstance(value, dict) else None
     return None

@@ -95,7 +95,7 @@ def _opened(resolved: Resolved, home: Home, store: Store, one: Waiting, devices:
     prototype = trial_of(campaign, resolved.fleet, one.device, one.label, parent, one.runtime, trace, 0, 0)
     engine = campaign.trial.engine              # a method's own engine, remote for one, changes no cost of the branches
     runtime = resolved.runtimes[one.device, engine]
-    local = prototype._replace(engine=engine, runtime=runtime, peers=())
+    local = prototype._replace(engine=engine, runtime=runtime, knobs=campaign.knobs(engine), peers=())
     costs = _costs(resolved, home, store, local, devices)
     method = method_of(campaign.method(one.label).adapter, campaign.plugin_dirs)
     assert method is not None, one.label        # or else nothing would wait for it

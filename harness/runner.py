@@ -5,6 +5,7 @@ this run (facts, costs, what the device still holds); it never sees the database
 device for the trial's id, because the controller or the link may have died while the agent went on. Whatever goes wrong
 between a trial's begin and its journal makes it ask again, and no folder goes whose journal did not come.
 """
+import json
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +44,7 @@ class Bench(NamedTuple):
     tokens: dict[str, int]
     preflight: PreflightSpec
     plugin_dirs: tuple[str, ...]
-    reference: dict[str, tuple[str, str]] = {}  # noqa: RUF012  device -> the campaign's engine and its runtime there
+    reference: dict[str, tuple[str, str, str]] = {}     # noqa: RUF012  device -> the campaign's engine, runtime, knobs
     kept: frozenset[tuple[str, int]] = frozenset()      # trial, attempt: the store has the journal
 
 
@@ -146,7 +147,7 @@ class Runner:
             raise
 
     def _session(self, spec: DeviceSpec, trial: Trial) -> tuple[_Session, dict[str, Any] | None]:
-        """The device's session, and its facts when this is the first contact of the run."""
+        """The device's session, and its facts when it was probed just now."""
         fresh = spec.name not in self._sessions
         if fresh:
             with self._peers.pushing(spec.name):
@@ -182,13 +183,15 @@ class Runner:
         own = (trial.device, trial.bundle, *costed_as(trial.engine, trial.runtime), canonical_json(trial.knobs))
         missing = [key for key in dict.fromkeys((own, self._reference(trial, bundle)))
                    if key not in self._costs and key[1] == trial.bundle]
+        found: dict[CostKey, tuple[Cost, ...]] = {}     # all are kept or none, or a retry would not tell of the first
         for key in missing:
-            local = trial._replace(engine=key[2], runtime=key[3], peers=(), link={})
+            local = trial._replace(engine=key[2], runtime=key[3], knobs=json.loads(key[4]), peers=(), link={})
             order = self._order(local, 0, bundle, (), session)._replace(
                 extra={"profile": {"rounds": PROFILE_ROUNDS, "warmup": PROFILE_WARMUP}})
             with self._windows.measured(session.device.spec):
-                self._costs[key] = session.device.profile(order, PROFILE_S)
-        return self._costs[own], {key: self._costs[key] for key in missing}
+                found[key] = session.device.profile(order, PROFILE_S)
+        self._costs.update(found)
+        return self._costs[own], found
 
     def _order(self, trial: Trial, attempt: int, bundle: BranchBundle, costs: tuple[Cost, ...],
                session: _Session) -> Order:
@@ -204,9 +207,9 @@ class Runner:
     def _reference(self, trial: Trial, bundle: BranchBundle) -> CostKey:
         """The costs that rates and deadlines refer to, the same for all rows of a cell: those of the campaign's engine,
         on the bundle that this one was derived from, if it was."""
-        engine, runtime = self._bench.reference.get(trial.device) or costed_as(trial.engine, trial.runtime)
+        own = (*costed_as(trial.engine, trial.runtime), canonical_json(trial.knobs))
         parent = bundle.training.get("parent") or trial.bundle
-        return trial.device, parent, engine, runtime, canonical_json(trial.knobs)
+        return trial.device, parent, *self._bench.reference.get(trial.device, own)
 
     def _wait(self, device: Device, trial: Trial, attempt: int) -> Waited:
         """Silent until the trial ends. A channel that dies is no failed trial: it is asked again when it is due."""

@@ -209,11 +209,7 @@ class RaySites:
                                    "run again") from None
             yield from self._stream(ray, actors)
         finally:
-            with suppress(Exception):           # a site that died has nothing to close
-                ray.get([actor.stop.remote() for actor in actors.values()], timeout=5)
-                ray.get([actor.close.remote() for actor in actors.values()], timeout=30)
-            for actor in actors.values():
-                ray.kill(actor)
+            _end(ray, list(actors.values()))
             if ours:
                 ray.shutdown()
 
@@ -274,6 +270,15 @@ def _start_ray(address: str) -> tuple[Any, bool]:
         raise ConfigError(f"Ray does not start at address {address!r}: {str(error).rstrip('.')}. `--scheduler inline` "
                           "runs without it.") from None
     return ray, True
+
+
+def _end(ray: Any, actors: Sequence[Any]) -> None:
+    """Stop and close all sites. One that died has nothing to close and keeps no other from it: `wait` raises none."""
+    with suppress(Exception):
+        ray.wait([actor.stop.remote() for actor in actors], num_returns=len(actors), timeout=5)
+        ray.wait([actor.close.remote() for actor in actors], num_returns=len(actors), timeout=30)
+    for actor in actors:
+        ray.kill(actor)
 
 
 def _by_device(trials: Sequence[Trial]) -> list[list[Trial]]:

@@ -62,7 +62,7 @@ class TrialResult(NamedTuple):
     token: int = 0
     period_ms: float | None = None
     deadline_ms: float | None = None
-    facts: dict[str, Any] | None = None                # of a device contacted for the first time in this run
+    facts: dict[str, Any] | None = None                # of a device that was probed for it
     costs: dict[CostKey, tuple[Cost, ...]] = {}        # noqa: RUF012  profiled for this trial on the way
 
 

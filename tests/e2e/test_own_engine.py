@@ -63,3 +63,20 @@ def test_a_campaign_runs_on_an_engine_of_its_plugin_folder(tmp_path, tiny_home, 
     assert len(skipped) == 1 and skipped[0][0] == "skipped" and "a simulated device runs no network" in skipped[0][1]
     assert query(tiny_home, "select distinct engine, source from cost") == [("plain", "profile")]
     assert query(tiny_home, "select count(*) from inference where status = 'ok'")[0][0] > 0
+
+
+def test_a_method_brings_its_engine_to_a_campaign_of_another_processor(tmp_path, tiny_home, tiny_model):
+    """Its rates refer to the campaign's engine, which is profiled with that one's own knobs, once for all rows."""
+    shutil.copytree(PLUGINS, tmp_path / "plugins")
+    (tmp_path / "plugins" / "engines").mkdir()
+    (tmp_path / "plugins" / "engines" / "plain.py").write_text(ENGINE)
+    campaign = write_campaign(tmp_path, tiny_model, "[devices.host]\n", repeats=1, duration_s=0.3)
+    own = 'branch = "smallest"\n'
+    campaign.write_text(campaign.read_text().replace(str(PLUGINS), "plugins").replace(own, own + 'engine = "plain"\n'))
+    done = edgefleet("run", campaign, "--scheduler", "inline", home=tiny_home)
+    assert done.returncode == 0, done.stderr
+    assert query(tiny_home, "select distinct engine, processor, state from trial order by 1") == [
+        ("onnxruntime_cpu", "cpu", "done"), ("plain", "npu", "done")]
+    assert query(tiny_home, "select distinct engine, knobs from cost order by 1") == [
+        ("onnxruntime_cpu", "{}"), ("plain", '{"processor":"npu"}')]
+    assert query(tiny_home, "select count(distinct period_ms), count(distinct deadline_ms) from trial") == [(1, 1)]

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from harness.scheduler import _end, _start_ray
 from tests.e2e.spine import FLEET, SIMULATED_FLEET, dump, edgefleet, write_campaign
 
 ALL = ("device", "bundle", "branch", "cost", "trial", "attempt", "inference", "decision", "measurement", "event",
@@ -60,3 +61,27 @@ def test_a_site_that_the_cluster_lacks_is_named_at_once(tmp_path, tiny_home, tin
     campaign = write_campaign(tmp_path, tiny_model, '[sites.lab2]\n[devices.host]\nsite = "lab2"\n')
     done = edgefleet("run", campaign, "--scheduler", "ray", home=tiny_home)
     assert done.returncode == 2 and "has no site 'lab2'" in done.stderr, done.stderr
+
+
+def test_a_site_that_died_keeps_no_other_from_being_closed(tmp_path):
+    class Room:                                 # in here, so that a worker need not import this file
+        def __init__(self, closed):
+            self._closed = closed
+
+        def stop(self):
+            pass
+
+        def close(self):
+            self._closed.touch()
+
+    ray, _ = _start_ray("local")
+    try:
+        dead, well = (ray.remote(Room).options(num_cpus=0).remote(tmp_path / name) for name in ("dead", "well"))
+        ray.get([dead.stop.remote(), well.stop.remote()])
+        ray.kill(dead)
+        with pytest.raises(ray.exceptions.RayActorError):
+            ray.get(dead.stop.remote(), timeout=10)
+        _end(ray, [dead, well])
+    finally:
+        ray.shutdown()
+    assert [path.name for path in tmp_path.iterdir()] == ["well"]

@@ -1,5 +1,6 @@
 """Campaign files: what a good one means, and one clear sentence for every mistake in a bad one."""
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,25 +56,30 @@ def load(folder: Path, text: str) -> CampaignSpec:
     return load_campaign(path)
 
 
+def knobs_of(spec: CampaignSpec, label: str) -> dict[str, Any]:
+    return spec.knobs(spec.engine(label))
+
+
 def test_results_carry_the_processor_of_their_engine(folder: Path) -> None:
     """Without a word in the campaign; where it says the same, nothing changes; the default engine adds nothing."""
     threads = '[trial.knobs]\nprocessor = "gpu"\nthreads = 2\n'
-    assert load(folder, GOOD).knobs("mover") == {"processor": "gpu"}
-    assert load(folder, GOOD + threads).knobs("mover") == {"processor": "gpu", "threads": 2}
-    assert load(folder, GOOD.replace('"paper"', '"onnxruntime_cpu"')).knobs("mover") == {}
+    assert knobs_of(load(folder, GOOD), "mover") == {"processor": "gpu"}
+    assert knobs_of(load(folder, GOOD + threads), "mover") == {"processor": "gpu", "threads": 2}
+    assert knobs_of(load(folder, GOOD.replace('"paper"', '"onnxruntime_cpu"')), "mover") == {}
     stated = GOOD.replace('"paper"', '"replay"') + '[trial.knobs]\nprocessor = "npu"\n'
-    assert load(folder, stated).knobs("mover") == {"processor": "npu"}
+    assert knobs_of(load(folder, stated), "mover") == {"processor": "npu"}
 
 
 def test_a_method_with_an_engine_of_its_own_runs_on_that_one_s_processor(folder: Path) -> None:
     on_cpu, on_gpu = 'engine = "onnxruntime_cpu"\n', 'engine = "paper"\n'
     for knobs in ("", '[trial.knobs]\nprocessor = "gpu"\n'):
         spec = load(folder, GOOD + on_cpu + knobs)
-        assert (spec.knobs("still-full"), spec.knobs("mover")) == ({}, {"processor": "gpu"})
+        assert (knobs_of(spec, "still-full"), knobs_of(spec, "mover")) == ({}, {"processor": "gpu"})
     spec = load(folder, GOOD.replace(on_gpu, on_cpu) + on_gpu + "[trial.knobs]\nthreads = 2\n")
-    assert (spec.knobs("still-full"), spec.knobs("mover")) == ({"processor": "gpu", "threads": 2}, {"threads": 2})
+    assert knobs_of(spec, "still-full") == {"processor": "gpu", "threads": 2}
+    assert knobs_of(spec, "mover") == {"threads": 2}
     spec = load(folder, GOOD.replace(on_gpu, on_cpu) + '[trial.knobs]\nprocessor = "cpu"\n')
-    assert spec.knobs("mover") == {"processor": "cpu"}      # as it always was: the id covers it
+    assert knobs_of(spec, "mover") == {"processor": "cpu"}      # as it always was: the id covers it
     (folder / "plugins/engines/paper.py").write_text(ENGINE % "tpu")
     with pytest.raises(ConfigError, match="'tpu'"):
         load(folder, GOOD.replace(on_gpu, on_cpu) + on_gpu)

@@ -56,6 +56,15 @@ def test_a_trial_that_never_began_is_skipped_without_an_attempt(store: Store, tm
     assert store.trials()[0]["state"] == "skipped" and store.read("attempt") == []
 
 
+def test_an_attempt_that_nobody_could_ask_for_is_not_said_to_be_unknown_to_the_device(
+        store: Store, tmp_path: Path) -> None:
+    book(store, tmp_path).enter(result("running"))          # then we died; the next run does not get through
+    book(store, tmp_path).enter(result("pending", 2, error="DeviceUnreachable", blame="link", message="pi: gone"))
+    assert [(row["state"], row["error"], row["blame"]) for row in store.read("attempt")] == [
+        ("failed", "DeviceUnreachable", "link")] * 2
+    assert store.read("attempt")[0]["message"].endswith("was not asked for this attempt: pi: gone")
+
+
 def test_an_attempt_that_a_dead_controller_left_open_is_closed_though_later_ones_ended(
         store: Store, tmp_path: Path) -> None:
     entering = book(store, tmp_path)

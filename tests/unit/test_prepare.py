@@ -144,10 +144,10 @@ def test_trials_of_a_derived_bundle_know_what_they_refer_to(tmp_path: Path) -> N
     with Store.open(kit.home.results) as store:
         resolved = kit.resolved()
         bench = _bench(resolved, kit.home, store, resolved.plan.trials, {})
-    engine = ("replay", resolved.plan.trials[0].runtime)
+    engine = ("replay", resolved.plan.trials[0].runtime, "{}")
     assert bench.reference == {"sim": engine} and {trial.bundle for trial in resolved.plan.trials} == {made.bundle}
-    assert ("sim", made.parent, *engine, "{}") in bench.costs
-    assert ("sim", made.bundle, *engine, "{}") in bench.costs               # profiled, and billed, with the preparation
+    assert ("sim", made.parent, *engine) in bench.costs
+    assert ("sim", made.bundle, *engine) in bench.costs               # profiled, and billed, with the preparation
 
 
 def test_everybody_is_billed_one_and_the_same_profile() -> None:
