@@ -230,19 +230,6 @@ class Store:
             if trial_state is not None:
                 _set_state(connection, trial_id, trial_state, error, blame, message)
 
-    def running(self) -> list[Row]:
-        """Trials that a dead controller left running, with their last attempt: trial, device, number, token, started_s,
-        attempt_state (running, or ended when the controller died before it said so), journal."""
-        attempt, trial = schema.attempt, schema.trial
-        last = select(attempt.c.trial, func.max(attempt.c.number).label("number")).group_by(attempt.c.trial).subquery()
-        query = (select(trial.c.id.label("trial"), trial.c.device, trial.c.campaign, attempt.c.number, attempt.c.token,
-                        attempt.c.started_s, attempt.c.state.label("attempt_state"), attempt.c.journal)
-                 .join(last, last.c.trial == trial.c.id)
-                 .join(attempt, and_(attempt.c.trial == trial.c.id, attempt.c.number == last.c.number))
-                 .where(trial.c.state == "running").order_by(trial.c.block, trial.c.id))
-        with self.reading() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
-
     # --- reading --------------------------------------------------------------------------------------------------
 
     def rows(self, statement: Select[Any]) -> Sequence[Any]:

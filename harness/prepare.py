@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from db.store import Store
+from device_agents.seams import UserError
 from device_agents.wire import Cost, Trial, canonical_json, costed_as
 from harness.campaign import derive_seed, trial_id, trial_of
 from harness.device import plugin_files
@@ -248,9 +249,12 @@ def _learn(resolved: Resolved, home: Home, store: Store, row: _Row, settings: Ma
 
 
 def _learned_of(home: Home, store: Store, trial: Trial) -> str:
-    """Take the artifact out of the trial's journal into the home. Raises AgentFailed where it has none."""
+    """Take the artifact out of the trial's journal into the home. Raises AgentFailed: none in it; UserError: no journal."""
     last = [row for row in store.read("attempt", trial=trial.id) if row["state"] == "done"][-1]
-    return write_learned(home.path, learned_in((home.journals / last["journal"]).read_bytes(), trial))
+    path = home.journals / last["journal"]
+    if not path.is_file():
+        raise UserError(f"{path} is gone, and with it what a training trial learned; bring it back, or use a new home")
+    return write_learned(home.path, learned_in(path.read_bytes(), trial))
 
 
 def _chain_length(resolved: Resolved, method: Method) -> int:

@@ -207,6 +207,9 @@ class RaySites:
                 except ray.exceptions.GetTimeoutError:
                     raise SiteLost(f"the site {name!r} did not start within {START_S:.0f} s; look at its machine, then "
                                    "run again") from None
+                except ray.exceptions.RayActorError:
+                    raise SiteLost(f"the site {name!r} died while it started; look at its machine, then run again"
+                                   ) from None
             yield from self._stream(ray, actors)
         finally:
             _end(ray, list(actors.values()))

@@ -106,15 +106,15 @@ def test_an_attempt_from_begin_to_end(store):
     store.add_trials([trial], {"host": "measured"})
     assert store.next_attempt_number(trial.id) == 1
     store.begin_attempt(trial.id, 1, token=7, period_ms=5.0, deadline_ms=5.2, started_s=10.0)
-    [left] = store.running()
-    assert left == {"trial": trial.id, "device": "host", "campaign": "quickstart", "number": 1, "token": 7,
-                    "started_s": 10.0, "attempt_state": "running", "journal": None}
+    [left] = store.read("attempt", trial=trial.id)
+    assert (left["number"], left["token"], left["started_s"], left["state"], left["journal"]) == (
+        1, 7, 10.0, "running", None)
     store.begin_attempt(trial.id, 1, token=8, period_ms=5.0, deadline_ms=5.2, started_s=11.0)       # re-attached
     store.finish_attempt(trial.id, 1, "failed", "AgentCrashed", "device", "no last line", "a.jsonl.gz", 12.0)
-    assert store.running()[0]["attempt_state"] == "failed"          # died before it said what becomes of the trial
+    assert store.read("attempt", trial=trial.id)[0]["state"] == "failed"
+    assert store.trials()[0]["state"] == "running"                  # died before it said what becomes of the trial
     store.begin_attempt(trial.id, store.next_attempt_number(trial.id), 9, 5.0, 5.2, 13.0)
     store.finish_attempt(trial.id, 2, "done", "", "", "", "b.jsonl.gz", 14.0, trial_state="done")
-    assert store.running() == []
     [row] = store.trials()
     assert (row["state"], row["error"], row["period_ms"], row["deadline_ms"]) == ("done", None, 5.0, 5.2)
     with pytest.raises(StoreError, match="already ended"):
