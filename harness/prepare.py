@@ -249,7 +249,7 @@ def _learn(resolved: Resolved, home: Home, store: Store, row: _Row, settings: Ma
 
 
 def _learned_of(home: Home, store: Store, trial: Trial) -> str:
-    """Take the artifact out of the trial's journal into the home. Raises AgentFailed: none in it; UserError: no journal."""
+    """Take the artifact out of the trial's journal into the home. AgentFailed: none in it; UserError: no journal."""
     last = [row for row in store.read("attempt", trial=trial.id) if row["state"] == "done"][-1]
     path = home.journals / last["journal"]
     if not path.is_file():
