@@ -4,6 +4,7 @@ Called by transports/ssh.py. Every socket is ours, with TCP_NODELAY: paramiko le
 exchange. Refuses unknown and changed host keys whatever StrictHostKeyChecking says. Keep-alive settings are not taken
 over: an idle connection is silent.
 """
+import contextlib
 import logging
 import random
 import shlex
@@ -96,11 +97,14 @@ def _connect_once(login: Login, device: str, deadline_s: float) -> Connection:
         client.connect(login.known_as, 22, username=login.user, sock=link, timeout=wait_s, banner_timeout=wait_s,
                        auth_timeout=wait_s, channel_timeout=wait_s, transport_factory=_transport, auth_strategy=offer)
     except BaseException as error:
-        Connection(client).through(hops).close()
+        # What letting go meets must not stand in the error's place: a Ctrl-C would be taken for a lost connection.
+        with contextlib.suppress(Exception):
+            Connection(client).through(hops).close()
         try:
             _explain(login, device, offer, link, error)
         finally:
-            link.close()
+            with contextlib.suppress(OSError):
+                link.close()
     return Connection(client).through(hops)
 
 
