@@ -49,9 +49,13 @@ def main() -> int:
     scripts = sorted(HERE.glob("bench_*.py"))
     at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     wanted, options = sys.argv[1:at], sys.argv[at + 1:]
+    known = [name_of(script) for script in scripts]
+    if unknown := [name for name in wanted if name not in known]:
+        print(f"no benchmarks named {', '.join(unknown)}; there is: {', '.join(known)}. Options of a script follow --, "
+              "as in: record.py accuracy -- --only har", file=sys.stderr)
+        return 2
     if wanted:
         scripts = [script for script in scripts if name_of(script) in wanted]
-    known = [name_of(script) for script in sorted(HERE.glob("bench_*.py"))]
     failed = False
     for script in scripts:
         load = os.getloadavg()[0]
@@ -68,9 +72,6 @@ def main() -> int:
         partial = DOCUMENT.with_suffix(".md.part")
         partial.write_text(with_section(before, name_of(script), text, known))
         partial.replace(DOCUMENT)
-    if not scripts:
-        print(f"no benchmarks named {', '.join(wanted)}; there is: {', '.join(known)}", file=sys.stderr)
-        return 2
     return 1 if failed else 0
 
 

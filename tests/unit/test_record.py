@@ -1,4 +1,6 @@
 """docs/benchmarks.md is made of what the scripts print: bounds are judged right, a script that dies leaves a row."""
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,3 +86,13 @@ def test_rows_that_an_option_left_out_stay() -> None:
                                  ["loop"])
     assert record.rows_beside(before, "loop", [row("b", 3.0)]) == [row("a", 1.0)]
     assert record.rows_beside(before, "other", [row("b", 3.0)]) == []
+
+
+@pytest.mark.parametrize("typed", [["accuracy", "--only", "har"], ["nosuch"]])
+def test_an_option_without_the_dashes_before_it_starts_nothing(typed: list[str]) -> None:
+    before = record.DOCUMENT.read_bytes()
+    done = subprocess.run([sys.executable, record.__file__, *typed], capture_output=True, text=True, timeout=60,
+                          check=False)
+    assert done.returncode == 2
+    assert typed[-2 % len(typed)] in done.stderr and "follow --" in done.stderr
+    assert record.DOCUMENT.read_bytes() == before

@@ -18,7 +18,7 @@ CHANNELS = (16, 32, 64)
 class Resnet20(Model):
     # The full branch alone first, at half resolution, then at full: such an epoch takes half the time of a joint one or
     # less, and on a network this small every branch takes from the full one what it shares with it. The tail gives the
-    # others back some of what they lost to it, at no cost to the full one.
+    # others back some of what they lost to it, and costs the full one little: 0.1 points on validation data.
     training = {"epochs": 40, "batch": 128, "lr": 0.15, "sampled": 2, "branch_weight": 0.5,  # noqa: RUF012
                 "half_epochs": 10, "full_share": 0.5, "tail_epochs": 6, "tail_lr": 0.06, "tail_weight": 0.3}
     slots = (2, 3)
