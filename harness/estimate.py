@@ -1,7 +1,8 @@
 """How long a list of trials takes: a rehearsal of the scheduler's rules, without running anything.
 
 Called by plan and run. Pure. A device runs one trial at a time, in the order of the plan, and no more measured windows
-run at once than each of its groups allows. Refuses precision: gaps and cool-downs are stated assumptions.
+run at once than each of its groups allows. Refuses precision: gaps and cool-downs are stated assumptions, and what must
+be built or prepared first is not counted.
 """
 import heapq
 from collections import deque
@@ -13,12 +14,12 @@ from harness.fleet import FleetSpec
 GAP_S = 0.5                                     # push, start, load the branches, collect
 
 
-def needed_s(trials: Iterable[Trial], fleet: FleetSpec, cooldown_s: float = 0.0) -> float:
-    """Seconds from the first trial's start to the last one's end."""
+def needed_s(windows: Iterable[tuple[str, float]], fleet: FleetSpec, cooldown_s: float = 0.0) -> float:
+    """Seconds from the first trial's start to the last one's end. A window is a device and what window_s() says."""
     waiting: dict[str, deque[float]] = {}
-    for trial in trials:
-        seconds = 0.0 if fleet.devices[trial.device].transport == "simulated" else trial_s(trial) + cooldown_s
-        waiting.setdefault(trial.device, deque()).append(seconds)
+    for device, seconds in windows:
+        simulated = fleet.devices[device].transport == "simulated"
+        waiting.setdefault(device, deque()).append(0.0 if simulated else seconds + GAP_S + cooldown_s)
     free = {name: group.limit for name, group in fleet.groups.items()}
     running: list[tuple[float, str]] = []
     now = 0.0
@@ -38,6 +39,6 @@ def needed_s(trials: Iterable[Trial], fleet: FleetSpec, cooldown_s: float = 0.0)
     return now
 
 
-def trial_s(trial: Trial) -> float:
-    """Seconds of one trial with what surrounds it, cool-down excluded."""
-    return trial.warmup_s + trial.duration_s + GAP_S
+def window_s(trial: Trial) -> float:
+    """Seconds of one trial, without what surrounds it."""
+    return trial.warmup_s + trial.duration_s

@@ -7,7 +7,7 @@ from typing import Self
 
 from device_agents.wire import Trial
 from harness.cli._output import clean, in_words, words
-from harness.estimate import needed_s
+from harness.estimate import needed_s, window_s
 from harness.fleet import FleetSpec
 from harness.seams import TrialResult
 
@@ -65,7 +65,8 @@ class Progress:
             words(f"[{self._total - len(self._left)}/{self._total}] {what}: done, {self._words()}")
 
     def _words(self) -> str:
-        left_s = needed_s(self._left.values(), self._fleet, self._cooldown_s)
+        left_s = needed_s([(one.device, window_s(one)) for one in self._left.values()], self._fleet,
+                              self._cooldown_s)
         told = [f"{self._counts[state]} {state}" for state in ("failed", "skipped", "pending") if self._counts[state]]
         told.append(f"about {in_words(left_s)} left" if self._left else
                     f"took {in_words(time.monotonic() - self._began_s)}")

@@ -49,12 +49,13 @@ def plan(
 def described(resolved: "Resolved", home: "Home | None") -> dict[str, Any]:
     """The plan as JSON: every trial with its id and state, what is left out, what is left to do."""
     from harness.driver import FINISHED
-    from harness.estimate import needed_s
+    from harness.estimate import needed_s, window_s
     from harness.resolve import known_states
 
     states = known_states(home, [trial.id for trial in resolved.plan.trials])
-    left = [trial for trial in resolved.plan.trials if states.get(trial.id) not in FINISHED]
     spec = resolved.campaign
+    left = [(trial.device, window_s(trial)) for trial in resolved.plan.trials if states.get(trial.id) not in FINISHED]
+    left += [(one.cell.device, spec.trial.warmup_s + spec.trial.duration_s) for one in resolved.plan.unnamed]
     return {
         "campaign": spec.name,
         "fleet": str(resolved.fleet_path) if resolved.fleet_path else None,
@@ -66,7 +67,7 @@ def described(resolved: "Resolved", home: "Home | None") -> dict[str, Any]:
         "excluded": [one._asdict() for one in resolved.plan.excluded],
         "notes": [*resolved.plan.notes, *(f"{name}: {why}" for name, why in resolved.silent.items())],
         **{state: sum(one == state for one in states.values()) for state in FINISHED},
-        "remaining": len(left) + len(resolved.plan.unnamed),
+        "remaining": len(left),
         "needed_s": round(needed_s(left, resolved.fleet, spec.preflight.cooldown_s), 1),
     }
 
@@ -86,6 +87,7 @@ def _tell(value: dict[str, Any], resolved: "Resolved", campaign: Path) -> None:
         _output.words(f"no ids yet: {reason}")
     if len(resolved.bundles) < len(resolved.recipes):
         _output.words(f"build what is missing with: edgefleet build {campaign}")
+    first = ", after what must be built or prepared" if resolved.plan.unnamed else ""
     ended = "".join(f", {value[state]} {state}" for state in ("failed", "skipped") if value[state])
     _output.words(f"{len(value['trials'])} trials: {value['done']} done{ended}, {value['remaining']} to run"
-                  + (f", about {_output.in_words(value['needed_s'])}" if value["needed_s"] else ""))
+                  + (f", about {_output.in_words(value['needed_s'])}{first}" if value["needed_s"] else ""))

@@ -1,5 +1,6 @@
 """plan and resolve on simulated devices before anything was built: what is asked, listed and left behind."""
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from db.store import Store
 from harness.cli import build_app
 from harness.cli._exit import guarded
 from harness.config import load_campaign
+from harness.estimate import GAP_S
 from harness.fleet import NO_RUNTIME
 from harness.home import Home
 from harness.resolve import find_fleet, resolve
@@ -78,9 +80,13 @@ def test_a_table_for_people_says_the_same(here: Path, capsys: pytest.CaptureFixt
 
 
 def test_offline_asks_no_device(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    value, _ = plan(capsys, "--offline")
+    (here / "fleet.toml").write_text(FLEET + "[devices.real]\n")
+    value, err = plan(capsys, "--offline")
+    windows = [one["seconds"] + GAP_S for one in value["trials"] if one["device"] == "real"]    # the others: none
+    assert value["needed_s"] == pytest.approx(sum(windows), abs=0.1) and windows
+    assert re.search(r" to run, about \d+ s, after what must be built or prepared$", err, re.M)
     assert {one["reason"].split(",")[0] for one in value["trials"]} == {
-        "the device a was never reached", "the device b was never reached"}
+        f"the device {name} was never reached" for name in ("a", "b", "real")}
 
 
 def test_a_silent_device_is_told_and_keeps_no_other_from_being_planned(

@@ -1,20 +1,19 @@
 """The rehearsal keeps the scheduler's rules: one trial a device, group limits, simulated devices take no time."""
 import pytest
 
-from device_agents.wire import Trial
-from harness.estimate import needed_s, trial_s
+from harness.estimate import GAP_S, needed_s, window_s
 from harness.fleet import DeviceSpec, FleetSpec, GroupSpec
 from tests.fakes import sample_trial
 
-ONE_S = trial_s(sample_trial())
+ONE_S = window_s(sample_trial()) + GAP_S
 
 
 def fleet_of(*devices: DeviceSpec, limit: int = 1) -> FleetSpec:
     return FleetSpec(devices={one.name: one for one in devices}, groups={"host": GroupSpec(limit=limit)})
 
 
-def trials(*devices: str) -> list[Trial]:
-    return [sample_trial(device=name, seed=index) for index, name in enumerate(devices)]
+def trials(*devices: str) -> list[tuple[str, float]]:
+    return [(name, window_s(sample_trial(device=name))) for name in devices]
 
 
 @pytest.mark.parametrize(("limit", "windows"), [(1, 4), (2, 2), (3, 2)])
