@@ -89,8 +89,8 @@ def _transport(link: Any, **options: Any) -> paramiko.Transport:
 def _connect_once(login: Login, device: str, deadline_s: float) -> Connection:
     wait_s = min(CONNECT_S, deadline_s)
     client = paramiko.SSHClient()
-    _know(client.get_host_keys(), login.known_hosts)
-    client.set_missing_host_key_policy(_Refuse(login, device))
+    revoked = _know(client.get_host_keys(), login.known_hosts)
+    client.set_missing_host_key_policy(_Refuse(login, device, revoked))
     offer = Offer(login)
     link, hops = _socket(login, device, wait_s)
     try:
@@ -101,6 +101,8 @@ def _connect_once(login: Login, device: str, deadline_s: float) -> Connection:
         with contextlib.suppress(Exception):
             Connection(client).through(hops).close()
         try:
+            if isinstance(error, paramiko.BadHostKeyException) and error.key in revoked:
+                raise DeviceRefused(_revoked_key(login, device, error.key)) from None
             _explain(login, device, offer, link, error)
         finally:
             with contextlib.suppress(OSError):
@@ -108,21 +110,32 @@ def _connect_once(login: Login, device: str, deadline_s: float) -> Connection:
     return Connection(client).through(hops)
 
 
-def _know(keys: Any, files: Iterable[Path]) -> None:
-    """What known_hosts files say. A line that cannot be read (cut, damaged) is skipped, as ssh does."""
+def _know(keys: Any, files: Iterable[Path]) -> frozenset[Any]:
+    """What known_hosts files say. A line that cannot be read (cut, damaged) is skipped, as ssh does.
+
+    Returns the keys that a line takes back (@revoked), for whatever host: they are known nowhere.
+    """
     lines: list[str] = []
     for path in files:
         try:
             lines += path.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:                         # not there yet, most of the time
             continue
+    found, revoked = [], set()
     for line in reversed(lines):                # of two keys of one kind the first counts
+        bare = line.strip().removeprefix("@revoked")
         try:
-            entry = paramiko.hostkeys.HostKeyEntry.from_line(line.strip())
+            entry = paramiko.hostkeys.HostKeyEntry.from_line(bare.strip())
         except Exception:                       # what is in the line decides what paramiko raises
             continue
-        for name in entry.hostnames if entry is not None else ():
+        if entry is not None and bare != line.strip():
+            revoked.add(entry.key)
+        elif entry is not None:
+            found.append(entry)
+    for entry in found:
+        for name in entry.hostnames if entry.key not in revoked else ():
             keys.add(name, entry.key.get_name(), entry.key)
+    return frozenset(revoked)
 
 
 def _explain(login: Login, device: str, offer: Offer, link: Any, error: BaseException) -> NoReturn:
@@ -186,10 +199,12 @@ def _socket(login: Login, device: str, wait_s: float) -> tuple[Any, Connection |
 class _Refuse:
     """Says which line would make the host known, and how to check that it is the right one."""
 
-    def __init__(self, login: Login, device: str) -> None:
-        self._login, self._device = login, device
+    def __init__(self, login: Login, device: str, revoked: frozenset[Any]) -> None:
+        self._login, self._device, self._revoked = login, device, revoked
 
     def missing_host_key(self, _client: Any, _hostname: str, key: Any) -> None:
+        if key in self._revoked:
+            raise DeviceRefused(_revoked_key(self._login, self._device, key))
         file = self._login.known_hosts[0] if self._login.known_hosts else Path("~/.ssh/known_hosts")
         raise DeviceRefused(
             f"{self._device}: the host key of {self._login.host} is not known. Its fingerprint: {key.fingerprint}\n"
@@ -203,6 +218,14 @@ def _changed_key(login: Login, device: str, error: paramiko.BadHostKeyException)
             f"{error.expected_key.fingerprint}): another machine answers, or it was installed anew. If it was, "
             f"type: ssh-keygen -f {shlex.quote(str(file))} -R {shlex.quote(login.known_as)}\n"
             f"and add this line to {file}:\n{_line(login, error.key)}")
+
+
+def _revoked_key(login: Login, device: str, key: Any) -> str:
+    files = " ".join(shlex.quote(str(path)) for path in login.known_hosts)
+    return (f"{device}: {login.host} shows a host key that a line @revoked of known_hosts takes back "
+            f"({key.fingerprint}). Who has that key may not be your device. Give it a new one (there, as root: "
+            f"rm /etc/ssh/ssh_host_{_file_of(key)}_key* && ssh-keygen -A), or, if the key was never lost, remove the "
+            f"line: grep -sn @revoked {files}")
 
 
 def _line(login: Login, key: Any) -> str:

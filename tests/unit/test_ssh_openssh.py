@@ -129,6 +129,24 @@ def test_known_hosts_may_lie_in_a_folder_with_a_space(loopback: Any, tmp_path: P
     assert found.known_hosts[:2] == (known, Path.home() / "other")
 
 
+@pytest.mark.parametrize("others", [False, True])
+def test_a_host_key_that_was_taken_back_is_refused(loopback: Any, tmp_path: Path, others: bool) -> None:
+    """Whether or not another key of the host is known; a key of somebody else that was taken back is no matter."""
+    known = (loopback[0].folder / "known_hosts").read_text()
+    kind, key = known.split()[1:3]
+    file = tmp_path / "known"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "else"], check=True)
+    elsewhere = (tmp_path / "else.pub").read_text()
+    spec = spec_of(loopback, tmp_path, config(loopback, known=file))
+    file.write_text(f"{known}@revoked * {elsewhere}")
+    assert echo(spec, tmp_path) == b"in\n"
+    more = f"{known.split()[0]} {elsewhere}" if others else ""
+    file.write_text(f"{known}{more}@revoked\t* {kind} {key}\n")
+    with pytest.raises(DeviceRefused, match="a line @revoked of known_hosts takes back") as told:
+        echo(spec, tmp_path)
+    assert "add this line" not in str(told.value)
+
+
 def test_a_damaged_known_hosts_line_is_skipped(loopback: Any, tmp_path: Path) -> None:
     good = (loopback[0].folder / "known_hosts").read_text()
     known = tmp_path / "known_hosts"
