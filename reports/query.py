@@ -86,7 +86,7 @@ class Query:
 
     def bundle_name(self, bundle: str) -> str:
         """For people: "har / har_conv1d, training seed 1, 55a4e73a"."""
-        row = self.bundles[bundle]
+        row = self.all_bundles[bundle]
         return f"{row.task} / {row.model}, training seed {row.seed}, {row.id[:8]}"
 
     @functools.cached_property

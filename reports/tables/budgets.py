@@ -3,6 +3,7 @@
 From table preparation, and for all rows the joint training of the network that they share. A dash is not zero: it was
 not spent, or nobody recorded it, as the note says.
 """
+from collections.abc import Iterable
 from typing import Any
 
 from device_agents.wire import canonical_json
@@ -38,7 +39,20 @@ def make(query: Query) -> Table:
     return Table("What each method had spent before its trials", columns, tuple(sorted(rows, key=_order)),
                  ("All methods of a network share its joint training and its profile. Device time counts the profile "
                   "for the rows that were prepared; any other row had its measured costs from the same one. A dash: "
-                  "nothing of this kind was spent or recorded.",), (), ("task", "model", "training_seed", "device"))
+                  "nothing of this kind was spent or recorded.", *_alike(query, firsts.values())),
+                 (), ("task", "model", "training_seed", "device"))
+
+
+def _alike(query: Query, firsts: Iterable[Row]) -> list[str]:
+    """Rows whose offline halves ended at one and the same network, which nothing else in the report would show."""
+    labels: dict[tuple[str, str, str], set[str]] = {}
+    for first in firsts:
+        if query.parent(first) != first.bundle:
+            labels.setdefault((query.parent(first), first.device, first.bundle), set()).add(first.label)
+    found = sorted(f"{query.bundle_name(parent)} on {device}: {', '.join(sorted(alike))}"
+                   for (parent, device, _), alike in labels.items() if len(alike) > 1)
+    return ["Made for the device separately, and the same network in the end, so that results of methods that stay on "
+            f"one branch differ by chance: {'; '.join(found)}."] if found else []
 
 
 def _row(query: Query, first: Row, parent: Row, made: Row | None) -> tuple[Cell, ...]:
