@@ -215,6 +215,12 @@ class Query:
         """Of the measured window, in order."""
         return self._rows("inference", columns, trial=trial.id, phase="window")
 
+    def window_loads(self, trial: Row) -> list[Row]:
+        """Lines that tell of a branch loaded within the measured window, in order, of the attempt that counts."""
+        last = max((row.attempt for row in self._rows("event", ("attempt",), trial=trial.id, kind="start")), default=0)
+        return sorted(self._rows("event", ("seq", "t_ns", "body"), trial=trial.id, attempt=last, kind="load",
+                                 phase="window"), key=lambda row: row.seq)
+
     def measurements(self, trial: Row, metric: str) -> list[Row]:
         """Readings of the measured window, in order."""
         return self._rows("measurement", ("t_ns", "value", "unit", "source", "provenance"), trial=trial.id,
