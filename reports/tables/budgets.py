@@ -61,10 +61,12 @@ def _row(query: Query, first: Row, parent: Row, made: Row | None) -> tuple[Cell,
              for column in _SPENT]
     pushed_b = budget.get("bytes") or sum({one.artifact: one.size_b for one in query.branches[first.bundle]}.values())
     passes = parent.training.get("passes")
-    chosen = canonical_json(made.settings) if made and made.settings else ""
+    picked = {key: value for key, value in query.bundles[first.bundle].training.items() if key == "pick"}
+    chosen = {**made.settings, **picked} if made else {}
     return (parent.task, parent.model, parent.seed, first.device, first.label,
             NOTHING if passes is None else int(passes), *spent, pushed_b / 1e6,
-            len(made.tuning) if made and made.tuning else NOTHING, chosen)
+            len(made.tuning) if made and made.tuning else NOTHING,
+            canonical_json(chosen) if chosen else "the defaults" if made and made.tuning else "")
 
 
 def _order(row: tuple[Cell, ...]) -> tuple[str, ...]:

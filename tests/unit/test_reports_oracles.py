@@ -61,6 +61,25 @@ def test_branches_of_the_front_that_nobody_recorded_are_named(tmp_path: Path) ->
         assert unrecorded() == {"none"}
 
 
+def test_what_was_chosen_is_said_also_where_it_is_the_defaults_or_a_network(tmp_path: Path) -> None:
+    def chosen(**made: object) -> object:
+        settings: dict[str, object] = {} if made else {"branch": "adadeep"}
+        with Store.open(path) as store:
+            bundle = store.read("bundle")[0]["id"]
+            store.save_preparation("quickstart", "adascale", "board", bundle, "adascale", None, settings, None, {},
+                                   [{"settings": {}, "score": 1.0}], [])
+        with opened(path) as query:
+            query.bundles[bundle].training = {**query.bundles[bundle].training, **made}
+            table = budgets.make(query)
+            return next(dict(zip(table.keys(), row))["chosen"] for row in table.rows
+                        if row[3:5] == ("board", "adascale"))
+
+    path = write_database(tmp_path, repeats=1, spoil=False)
+    assert chosen(none="of interest") == "the defaults"
+    assert chosen(pick="exit1") == '{"pick":"exit1"}'
+    assert chosen() == '{"branch":"adadeep"}'
+
+
 def test_rows_that_were_given_the_same_network_are_named(tmp_path: Path) -> None:
     path = write_database(tmp_path, devices=[("board", 1.0)], repeats=1, spoil=False)
     with opened(path) as query:
