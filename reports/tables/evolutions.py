@@ -53,20 +53,25 @@ def make(query: Query) -> Table:
 
 
 def evolutions(query: Query, trial: Row) -> list[Evolution]:
-    """In order. One whose branch was never used before the window closed is left out."""
-    loads = [load for load in query.window_loads(trial) if "derive_ms" in load.body.get("parts", {})]
+    """In order. One whose branch was not used before the window closed is left out, as is a load without all parts."""
+    loads = [load for load in query.window_loads(trial) if load.t_ns is not None and _is_whole(load.body.get("parts"))]
     if not loads:
         return []
     lines = iter([line for line in query.inferences(trial, ("number", "t_ns", "branch", "decide_us", "latency_ms"))
-                  if line.latency_ms is not None])
+                  if None not in (line.t_ns, line.decide_us, line.latency_ms)])
     found = []
     for load in loads:
-        line = next((one for one in lines if one.t_ns >= load.t_ns), None)
-        if line is not None and line.branch == load.body["branch"]:
-            parts = load.body["parts"]
-            found.append(Evolution(bool(parts["cold"]), line.decide_us / 1e3, parts["derive_ms"], parts["session_ms"],
+        line, parts = next((one for one in lines if one.t_ns >= load.t_ns), None), load.body["parts"]
+        if line is not None and line.branch == load.body.get("branch"):
+            found.append(Evolution(parts["cold"], line.decide_us / 1e3, parts["derive_ms"], parts["session_ms"],
                                    line.latency_ms))
     return found
+
+
+def _is_whole(parts: object) -> bool:
+    """An engine of a user's may tell other parts, or none."""
+    return isinstance(parts, dict) and isinstance(parts.get("cold"), bool) and all(
+        isinstance(parts.get(key), float | int) for key in ("derive_ms", "session_ms"))
 
 
 def _medians(chosen: Iterable[Evolution]) -> list[float]:

@@ -44,5 +44,6 @@ def test_an_evolution_is_decision_parts_and_first_inference(tmp_path: Path) -> N
 
 def test_what_is_no_evolution_of_a_window_is_not_counted(tmp_path: Path) -> None:
     path = write_database(tmp_path, devices=[("board", 1.0)], traces=["idle"], repeats=1, spoil=False)
-    rows, _ = told(path, (1, "setup", parts(4.0)), (2, "window", None))
+    rows, _ = told(path, (1, "setup", parts(4.0)), (2, "window", None), (3, "window", {"read_ms": 1.0}),
+                   (4, "window", ["derive_ms"]), (5, "window", {"derive_ms": 1.0, "cold": True}))
     assert rows == []
