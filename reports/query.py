@@ -86,7 +86,7 @@ class Query:
 
     def bundle_name(self, bundle: str) -> str:
         """For people: "har / har_conv1d, training seed 1, 55a4e73a"."""
-        row = self.bundles[bundle]
+        row = self.all_bundles[bundle]
         return f"{row.task} / {row.model}, training seed {row.seed}, {row.id[:8]}"
 
     @functools.cached_property
@@ -214,6 +214,12 @@ class Query:
     def inferences(self, trial: Row, columns: Sequence[str] = ()) -> list[Row]:
         """Of the measured window, in order."""
         return self._rows("inference", columns, trial=trial.id, phase="window")
+
+    def window_loads(self, trial: Row) -> list[Row]:
+        """Lines that tell of a branch loaded within the measured window, in order, of the attempt that counts."""
+        last = max((row.attempt for row in self._rows("event", ("attempt",), trial=trial.id, kind="start")), default=0)
+        return sorted(self._rows("event", ("seq", "t_ns", "body"), trial=trial.id, attempt=last, kind="load",
+                                 phase="window"), key=lambda row: row.seq)
 
     def measurements(self, trial: Row, metric: str) -> list[Row]:
         """Readings of the measured window, in order."""

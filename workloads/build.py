@@ -13,6 +13,7 @@ from device_agents.seams import UserError
 from device_agents.wire import Branch, BranchBundle, canonical_json
 from workloads.branches import BranchSpec, check, parent, trained
 from workloads.bundle import BundleFolder, find_bundle, recipe_path, write_bundle, write_file, write_policy
+from workloads.checked import load_checked
 from workloads.evaluation import evaluation_samples
 from workloads.recipe import Recipe, load_plugin, load_task
 from workloads.seams import Dataset, Method, Model, Progress, Report, Task
@@ -34,8 +35,8 @@ def build_bundle(home: Path, recipe: Recipe, methods: Iterable[str], progress: R
                  plugin_dirs: Sequence[str] = ()) -> BuildResult:
     """The recipe's bundle with a policy for each named method, built or reused.
 
-    Raises UserError: unknown names or settings, missing data, a network that cannot take the task's samples, a
-    diverging training, an export that differs.
+    Raises UserError: unknown names or settings, missing or malformed data, a network that cannot take the task's
+    samples, a diverging training, an export that differs.
     """
     began = time.monotonic()
     log: list[str] = []
@@ -68,7 +69,7 @@ def _build(home: Path, recipe: Recipe, weights: str, progress: Report, plugin_di
     task = load_task(recipe.task, plugin_dirs)
     model: Model = load_plugin("models", recipe.model, Model, plugin_dirs)()
     settings = resolve(model.training, recipe.training)
-    data = task.load()
+    data = load_checked(recipe.task, task)
     checkpoint = home / "cache" / f"train-{weights}.pt"
     torch.manual_seed(recipe.seed)
     specs = model.branches()

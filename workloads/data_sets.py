@@ -34,6 +34,13 @@ class Found(NamedTuple):
     fetchable: bool
 
 
+class Fetched(NamedTuple):
+    """`fresh` = it was downloaded now; otherwise the folder was there and was left as it was."""
+
+    folder: Path
+    fresh: bool
+
+
 def check_data(names: Sequence[str] = (), plugin_dirs: Sequence[str] = ()) -> list[Found]:
     """One entry a task, by name; all tasks when none is named. Raises UserError for an unknown name."""
     found = []
@@ -46,10 +53,11 @@ def check_data(names: Sequence[str] = (), plugin_dirs: Sequence[str] = ()) -> li
     return found
 
 
-def fetch_data(name: str, report: Report, plugin_dirs: Sequence[str] = ()) -> Path:
-    """Download a task's official archive to $EDGEFLEET_DATA, unless its folder is there. Returns the folder.
+def fetch_data(name: str, report: Report, plugin_dirs: Sequence[str] = ()) -> Fetched:
+    """Download a task's official archive to $EDGEFLEET_DATA, unless its folder is there.
 
-    Raises UserError: no official archive, no $EDGEFLEET_DATA, no network, a wrong md5, a full disk.
+    Raises UserError: no official archive, no $EDGEFLEET_DATA, a folder that lacks files, no network, a wrong md5, a
+    full disk.
     """
     task = load_task(name, plugin_dirs)
     if task.archive is None:
@@ -61,7 +69,9 @@ def fetch_data(name: str, report: Report, plugin_dirs: Sequence[str] = ()) -> Pa
     address, digest, folder = task.archive
     target = Path(root).expanduser() / folder
     if target.is_dir():
-        return target
+        if problem := _problem(name, plugin_dirs):
+            raise UserError(f"{problem}: move {target} away, then fetch again")
+        return Fetched(target, fresh=False)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".part-", dir=target.parent) as part:
@@ -74,7 +84,7 @@ def fetch_data(name: str, report: Report, plugin_dirs: Sequence[str] = ()) -> Pa
             shutil.move(Path(part) / folder, target)
     except (OSError, tarfile.TarError) as error:
         raise UserError(f"cannot fetch {address} to {target}: {error}") from None
-    return target
+    return Fetched(target, fresh=True)
 
 
 def _download(address: str, target: Path, digest: str, report: Report) -> None:

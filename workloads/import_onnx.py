@@ -17,6 +17,7 @@ from device_agents import registry
 from device_agents.seams import UserError
 from device_agents.wire import Branch, BranchBundle, canonical_json
 from workloads.bundle import BundleFolder, imported_path, write_bundle, write_file
+from workloads.checked import load_checked
 from workloads.evaluation import evaluation_samples
 from workloads.export import IR_VERSION, OPSET, session_of
 from workloads.quantise import accuracy_of
@@ -49,7 +50,7 @@ def import_bundle(home: Path, files: Sequence[Path], task: str, name: str, repor
     double = next((one for one in ids if ids.count(one) > 1), None)
     if double:
         raise UserError(f"two files are called {double}.onnx; a branch is named like its file, so rename one")
-    data, branches = known.load(), []
+    data, branches = load_checked(task, known), []
     for number, (branch, content, _) in enumerate(checked, 1):
         branches.append(branch._replace(accuracy=accuracy_of(content, data.val)))
         report(Progress("validate", number, len(checked), 0.0, None, branch.id))
@@ -113,6 +114,8 @@ def _check_shapes(path: Path, model: onnx.ModelProto, task: Task) -> None:
                         "a branch takes one sample and gives one row of scores")
     how = HOW_TO_EXPORT.format(shape=", ".join(map(str, task.shape)))
     for value, expected in ((inputs[0], (1, *task.shape)), (model.graph.output[0], (1, task.classes))):
+        if not value.type.tensor_type.HasField("shape"):
+            raise UserError(f"{path}: {value.name} is no tensor of a stated shape; export it with fixed sizes: {how}")
         shape = _shape(value)
         if any(size is None for size in shape):
             shown = ", ".join("?" if size is None else str(size) for size in shape)

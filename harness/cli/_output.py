@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 FLEET_HELP = "Fleet file; default: the campaign's, ./fleet.toml, this machine."
 JSON_HELP = "One JSON document on stdout."
+PLUGINS_HELP = "Folder of your own plug-ins, as in a campaign."
 WIDTH_OF_A_PIPE = 250                           # columns; nobody wants a table folded to 80 in a file
 
 
@@ -24,6 +25,15 @@ def clean(text: str) -> str:
 def words(text: str) -> None:
     """A line for people."""
     sys.stderr.write(clean(text) + "\n")
+
+
+def plugin_dirs(folder: Path | None) -> tuple[str, ...]:
+    """What --plugins names. Raises UserError for a folder that is not there."""
+    from device_agents.seams import UserError
+
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"--plugins {folder}: there is no such folder")
+    return (str(folder),) if folder else ()
 
 
 def data(value: Any) -> None:

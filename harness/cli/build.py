@@ -2,6 +2,7 @@
 
 `build_missing` is also what `run` calls first. torch is imported only where a bundle is missing.
 """
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from workloads.seams import Report
 
 ORDER = 30
+TOLD_EVERY_S = 60.0                             # where there is no terminal
 
 
 def build(
@@ -73,20 +75,38 @@ def build_missing(resolved: "Resolved", home: "Home") -> bool:
 
 @contextmanager
 def progress(name: str) -> "Iterator[Report]":
-    """A live line on a terminal, and one line a step elsewhere."""
+    """A live line on a terminal; elsewhere one line a step and one a minute, so that a log says how far it is."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     steps: dict[str, Any] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-               TextColumn("{task.fields[note]}"))
+    told_s: dict[str, float] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+               TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         def report(progress: Any) -> None:
+            now_s = time.monotonic()
             if progress.step not in steps:
+                steps[progress.step] = bar.add_task(f"{name}: {progress.step}", total=progress.total, note="", rate="")
+                told_s[progress.step] = now_s
                 if not console.is_terminal:
                     _output.words(f"{name}: {progress.step} ...")
-                steps[progress.step] = bar.add_task(f"{name}: {progress.step}", total=progress.total, note="")
-            bar.update(steps[progress.step], completed=progress.done, total=progress.total, note=progress.note)
+            elif not console.is_terminal and now_s - told_s[progress.step] >= TOLD_EVERY_S:
+                told_s[progress.step] = now_s
+                _output.words(f"{name}: {in_numbers(progress)}")
+            bar.update(steps[progress.step], completed=progress.done, total=progress.total, note=progress.note,
+                       rate=_rate(progress.per_s))
 
         yield report
+
+
+def in_numbers(progress: Any) -> str:
+    """'train 1200 of 90000, 411/s, 3 min 36 s left, epoch 1/2, loss 2.100'."""
+    parts = [f"{progress.step} {progress.done} of {progress.total}"]
+    left = "" if progress.left_s is None else f"{_output.in_words(progress.left_s)} left"
+    return ", ".join(part for part in (*parts, _rate(progress.per_s), left, progress.note) if part)
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:.{0 if per_s >= 10 else 2}f}/s" if per_s else ""

@@ -21,7 +21,7 @@ def import_(
     files: Annotated[list[Path], typer.Argument(help="ONNX files; each becomes a branch, named like the file.")],
     task: Annotated[str, typer.Option(help="File name in workloads/tasks/, or in --plugins: data to judge them on.")],
     name: Annotated[str, typer.Option(help="What campaigns call it: model = [\"NAME\"].")] = "imported",
-    plugins: Annotated[Path | None, typer.Option(help="Folder of your own plug-ins, as in a campaign.")] = None,
+    plugins: Annotated[Path | None, typer.Option(help=_output.PLUGINS_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help=_output.JSON_HELP)] = False,
 ) -> None:
     """Make a bundle of existing models, checked like ours.
@@ -39,7 +39,7 @@ def import_(
 
     home = _output.new_home()
     with progress(f"import {name}") as report:
-        made = import_bundle(home.path, files, task, name, report, (str(plugins),) if plugins else ())
+        made = import_bundle(home.path, files, task, name, report, _output.plugin_dirs(plugins))
     for note in made.notes:
         _output.words(f"note: {note}")
     bundle = made.folder.bundle

@@ -74,9 +74,11 @@ def _prepared(resolved: "Resolved", fleet: Path | None, home: "Home", store: "St
     from harness.resolve import resolve
 
     made, unprepared = prepare_missing(resolved, home, store, progress)
+    networks = {folder.bundle.id: key for key, folder in resolved.bundles.items()}
     for one in made:
+        task, model, seed = networks[one.parent]
         for line in one.log:
-            _output.words(f"{one.label} on {one.device}: {line}")
+            _output.words(f"{one.label} on {one.device}, {task}/{model} seed {seed}: {line}")
     for row in unprepared:
         _output.words(f"not prepared: {row.label} on {row.device}: {row.reason}")
     return resolve(resolved.campaign_path, fleet, home, ask="never")

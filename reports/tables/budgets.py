@@ -3,6 +3,7 @@
 From table preparation, and for all rows the joint training of the network that they share. A dash is not zero: it was
 not spent, or nobody recorded it, as the note says.
 """
+from collections.abc import Iterable
 from typing import Any
 
 from device_agents.wire import canonical_json
@@ -38,7 +39,20 @@ def make(query: Query) -> Table:
     return Table("What each method had spent before its trials", columns, tuple(sorted(rows, key=_order)),
                  ("All methods of a network share its joint training and its profile. Device time counts the profile "
                   "for the rows that were prepared; any other row had its measured costs from the same one. A dash: "
-                  "nothing of this kind was spent or recorded.",), (), ("task", "model", "training_seed", "device"))
+                  "nothing of this kind was spent or recorded.", *_alike(query, firsts.values())),
+                 (), ("task", "model", "training_seed", "device"))
+
+
+def _alike(query: Query, firsts: Iterable[Row]) -> list[str]:
+    """Rows whose offline halves ended at one and the same network, which nothing else in the report would show."""
+    labels: dict[tuple[str, str, str], set[str]] = {}
+    for first in firsts:
+        if query.parent(first) != first.bundle:
+            labels.setdefault((query.parent(first), first.device, first.bundle), set()).add(first.label)
+    found = sorted(f"{query.bundle_name(parent)} on {device}: {', '.join(sorted(alike))}"
+                   for (parent, device, _), alike in labels.items() if len(alike) > 1)
+    return ["Made for the device separately, and the same network in the end, so that results of methods that stay on "
+            f"one branch differ by chance: {'; '.join(found)}."] if found else []
 
 
 def _row(query: Query, first: Row, parent: Row, made: Row | None) -> tuple[Cell, ...]:
@@ -47,10 +61,12 @@ def _row(query: Query, first: Row, parent: Row, made: Row | None) -> tuple[Cell,
              for column in _SPENT]
     pushed_b = budget.get("bytes") or sum({one.artifact: one.size_b for one in query.branches[first.bundle]}.values())
     passes = parent.training.get("passes")
-    chosen = canonical_json(made.settings) if made and made.settings else ""
+    picked = {key: value for key, value in query.bundles[first.bundle].training.items() if key == "pick"}
+    chosen = {**made.settings, **picked} if made else {}
     return (parent.task, parent.model, parent.seed, first.device, first.label,
             NOTHING if passes is None else int(passes), *spent, pushed_b / 1e6,
-            len(made.tuning) if made and made.tuning else NOTHING, chosen)
+            len(made.tuning) if made and made.tuning else NOTHING,
+            canonical_json(chosen) if chosen else "the defaults" if made and made.tuning else "")
 
 
 def _order(row: tuple[Cell, ...]) -> tuple[str, ...]:

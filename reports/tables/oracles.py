@@ -3,8 +3,8 @@
 Every trial of `fixed` under one trace seed is a recording of its branch. The window is cut into bins; in each bin an
 oracle takes one recording: the accuracy oracle that with most answers right and on time; the energy oracle may give
 away a point of the whole window's accuracy against it, and spends that where it saves most busy time. Switches cost
-nothing, and what waited at the end of a bin is forgotten, so both are optimistic. Needs at least two fixed branches
-beside each other.
+nothing, and what waited at the end of a bin is forgotten, so both are optimistic. What nobody recorded they cannot
+choose: branches of the Pareto front without a recording are named. Needs two fixed branches beside each other.
 """
 import math
 from collections import Counter
@@ -68,19 +68,23 @@ def make(query: Query) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for (place, runs), first, variant in zip(places.items(), firsts, variants):
         recorded = [bins for trials in runs.values() if len(bins := _recordings(query, trials)) > 1]
+        unrecorded = _unrecorded(query.branches[first.bundle], recorded)
         for name, choose in (("oracle: accuracy", most_right), ("oracle: energy", least_busy)):
             if recorded:
                 played = [play(bins, choose, first.duration_s * 1e3) for bins in recorded]
-                rows.append((*place[:-1], name, variant, *_cells(played, first.provenance)))
+                rows.append((*place[:-1], name, variant, *_cells(played, first.provenance), unrecorded, len(played)))
     notes = ["Not realisable: an oracle knows each bin's outcome beforehand, switches for nothing, and forgets what "
              f"waited at the end of a bin ({BINS} a window).",
              f"The energy oracle gives away at most {100 * GIVEN_AWAY:g} % of the window's arrivals, of those that the "
              "accuracy oracle has right and on time, for the least busy time; of fewer than 100 arrivals that is none.",
+             "No upper bound for a method that may use peers, or a branch that no fixed trial recorded; of the Pareto "
+             "front (validation accuracy, multiply-accumulates, file size) these are named.",
              "Misses: of the arrivals whose deadline fell within the window, as in the table overall."]
     if not rows:
         notes = ["No two fixed branches ran beside each other, so there is nothing for an oracle to choose from."]
     columns = (*names(_NAMES), *_NUMBERS,
                Column("choices", "branches", numeric=False, detail=1, about="share of the bins"),
+               Column("unrecorded", "Pareto branches without a recording", numeric=False, detail=1),
                Column("runs", "runs", "", 0))
     shown = ordered(str(place[2]) for place in places)
     table = Table(titled("Oracles (not realisable)", shown, {trial.processor for trial in query.trials}), columns,
@@ -147,6 +151,17 @@ def _recordings(query: Query, trials: Sequence[Row]) -> list[list[Bin]]:
     return list(found.values())
 
 
+def _unrecorded(branches: Sequence[Row], recorded: Sequence[Recordings]) -> str:
+    """Branches that no other one beats in accuracy, MACs and size, of which a run has no recording."""
+    def scores(one: Row) -> tuple[float, int, int]:
+        return one.accuracy, -one.macs, -one.size_b
+
+    front = [one for one in branches if not any(
+        scores(other) != scores(one) and all(a >= b for a, b in zip(scores(other), scores(one))) for other in branches)]
+    everywhere = set.intersection(*({bins[0].branch for bins in run} for run in recorded)) if recorded else set()
+    return ", ".join(one.id for one in front if one.id not in everywhere) or "none"
+
+
 def _missed(line: Row) -> bool:
     return line.met is not None and not (line.status == "ok" and line.met == 1)
 
@@ -161,4 +176,4 @@ def _cells(runs: Sequence[Run], provenance: str) -> tuple[Cell, ...]:
     total = sum(choices.values())
     text = ", ".join(f"{name} {100 * count / total:.0f} %" for name, count in choices.most_common(4))
     return (over([run.on_time_pct for run in runs]), over([run.miss_pct for run in runs]),
-            over([run.busy_pct for run in runs]), text, len(runs))
+            over([run.busy_pct for run in runs]), text)

@@ -1,5 +1,6 @@
 """What depends on a device is prepared before its trials are named: costs, equal tuning, a chain of training trials."""
 import json
+import re
 import sys
 
 import pytest
@@ -47,6 +48,7 @@ def test_a_run_prepares_what_its_rows_need_and_a_second_one_reuses_it(campaign, 
     assert any("not prepared" in one.get("reason", "") for one in before["trials"])
     done = edgefleet("run", campaign, "--scheduler", "inline", home=tiny_home)
     assert done.returncode == 0, done.stderr
+    assert re.search(r"^adascale on host, digits/tiny seed \d+: tuned on a simulated twin", done.stderr, re.MULTILINE)
     made = preparations(tiny_home)
     assert set(made) == {"adascale", "learner"}
     for one in made.values():

@@ -42,6 +42,55 @@ def test_misses_of_an_oracle_are_of_decided_arrivals_and_missing_without_a_deadl
     assert play([[Bin("a", 10, 8, 0, 0, 5.0)]], most_right, 100.0).miss_pct is None
 
 
+def test_branches_of_the_front_that_nobody_recorded_are_named(tmp_path: Path) -> None:
+    def unrecorded() -> set[object]:
+        table = oracles.make(query)
+        return {dict(zip(table.keys(), row))["unrecorded"] for row in table.rows}
+
+    with opened(write_database(tmp_path, repeats=1, spoil=False)) as query:
+        branches = {branch.id: branch for branch in query.branches[query.trials[0].bundle]}
+        recorded = {line.branch for trial in query.trials if trial.method == "fixed"
+                    for line in query.inferences(trial, ("branch",))} - {None}
+        others = [name for name in branches if name not in recorded]
+        assert recorded and others
+        for place, branch in enumerate(branches.values()):      # the most costly first: each is on the front
+            branch.accuracy = 0.9 - 0.1 * place
+        assert unrecorded() == {", ".join(others)}
+        for name in others:                     # beaten in accuracy, and no cheaper than the cheapest that was recorded
+            branches[name].accuracy, branches[name].macs, branches[name].size_b = 0.1, 10**12, 10**12
+        assert unrecorded() == {"none"}
+
+
+def test_what_was_chosen_is_said_also_where_it_is_the_defaults_or_a_network(tmp_path: Path) -> None:
+    def chosen(**made: object) -> object:
+        settings: dict[str, object] = {} if made else {"branch": "adadeep"}
+        with Store.open(path) as store:
+            bundle = store.read("bundle")[0]["id"]
+            store.save_preparation("quickstart", "adascale", "board", bundle, "adascale", None, settings, None, {},
+                                   [{"settings": {}, "score": 1.0}], [])
+        with opened(path) as query:
+            query.bundles[bundle].training = {**query.bundles[bundle].training, **made}
+            table = budgets.make(query)
+            return next(dict(zip(table.keys(), row))["chosen"] for row in table.rows
+                        if row[3:5] == ("board", "adascale"))
+
+    path = write_database(tmp_path, repeats=1, spoil=False)
+    assert chosen(none="of interest") == "the defaults"
+    assert chosen(pick="exit1") == '{"pick":"exit1"}'
+    assert chosen() == '{"branch":"adadeep"}'
+
+
+def test_rows_that_were_given_the_same_network_are_named(tmp_path: Path) -> None:
+    path = write_database(tmp_path, devices=[("board", 1.0)], repeats=1, spoil=False)
+    with opened(path) as query:
+        assert not any("same network" in note for note in budgets.make(query).notes)
+        bundle = query.bundles[query.trials[0].bundle]
+        bundle.training = {**bundle.training, "parent": "f" * 64}
+        query.all_bundles["f" * 64] = bundle
+        notes = [note for note in budgets.make(query).notes if "same network" in note]
+        assert len(notes) == 1 and "on board: adascale, fixed-full, fixed-small." in notes[0]
+
+
 def test_tables_on_a_campaign_without_preparations(tmp_path: Path) -> None:
     with opened(write_database(tmp_path, repeats=1, spoil=False)) as query:
         assert seeds.make(query).rows == ()

@@ -1,12 +1,15 @@
 """Fetching and checking data sets: a published archive is put in place whole, anything else is refused."""
 import hashlib
 import io
+import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from device_agents.seams import UserError
+from harness.cli import build_app
+from harness.cli._exit import guarded
 from workloads.data_sets import check_data, fetch_data
 from workloads.seams import Progress
 
@@ -45,14 +48,18 @@ def test_fetched_whole_and_then_left_alone(tmp_path: Path, monkeypatch: pytest.M
     plugins = toy(tmp_path, monkeypatch, archive(tmp_path / "toy.tar.gz"))
     assert "there is no folder" in check_data(["toy"], plugins)[0].problem
     told: list[Progress] = []
-    folder = fetch_data("toy", told.append, plugins)
+    folder, fresh = fetch_data("toy", told.append, plugins)
+    assert fresh
     assert (folder / "a.txt").read_text() == "hello"
     assert told[-1].done == told[-1].total > 0
     found = check_data(["toy"], plugins)[0]
     assert (len(found.checksum), found.problem, found.fetchable) == (64, "", True)
     (tmp_path / "toy.tar.gz").unlink()
-    assert fetch_data("toy", told.append, plugins) == folder
+    assert fetch_data("toy", told.append, plugins) == (folder, False)
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["toy-set"]
+    (folder / "a.txt").unlink()                 # of a folder that lacks files it does not say that all is well
+    with pytest.raises(UserError, match=r"incomplete: a\.txt.*move .*toy-set away"):
+        fetch_data("toy", told.append, plugins)
 
 
 @pytest.mark.parametrize(("digest", "member", "says"), [
@@ -79,6 +86,23 @@ def test_no_network_and_no_archive_say_what_to_do(tmp_path: Path, monkeypatch: p
     monkeypatch.delenv("EDGEFLEET_DATA")
     with pytest.raises(UserError, match="set EDGEFLEET_DATA"):
         fetch_data("toy", lambda _: None, plugins)
+
+
+def test_verbs_know_a_users_own_task_and_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                capsys: pytest.CaptureFixture[str]) -> None:
+    plugins = toy(tmp_path, monkeypatch, archive(tmp_path / "toy.tar.gz"))[0]
+    (tmp_path / "plugins" / "models").mkdir()
+    shutil.copy(Path(__file__).parents[1] / "plugins" / "models" / "tiny.py", tmp_path / "plugins" / "models")
+    assert guarded(build_app(), ["data", "check", "toy", "--plugins", plugins]) == 2
+    assert guarded(build_app(), ["data", "fetch", "toy", "--plugins", plugins]) == 0
+    assert guarded(build_app(), ["data", "check", "toy", "--plugins", plugins]) == 0
+    capsys.readouterr()
+    assert guarded(build_app(), ["data", "fetch", "toy", "--plugins", plugins]) == 0
+    assert "is left as it is; delete it" in capsys.readouterr().err
+    assert guarded(build_app(), ["describe", "tiny", "--input", "1x8x8", "--json", "--plugins", plugins]) == 0
+    assert '"model": "tiny"' in capsys.readouterr().out
+    assert guarded(build_app(), ["data", "check", "--plugins", str(tmp_path / "typo")]) == 2
+    assert "no such folder" in capsys.readouterr().err
 
 
 def test_check_lists_every_task(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,12 @@ def network(shape: tuple[object, ...] = SHAPE, classes: int = 10, opset: int = 1
     return helper.make_model(graph, opset_imports=imports, ir_version=8)
 
 
+def shapeless() -> onnx.ModelProto:
+    model = network()
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    return model
+
+
 def saved(path: Path, model: onnx.ModelProto) -> Path:
     path.write_bytes(model.SerializeToString())
     return path
@@ -90,6 +96,7 @@ def test_a_file_too_new_for_old_devices_is_told(tmp_path: Path) -> None:
     (network(operator="Magic", domain="my.company"), r"operator my\.company\.Magic is unknown"),
     (network(dtype=TensorProto.DOUBLE), "not float32"),
     (network(outputs=2), "1 inputs and 2 outputs"),
+    (shapeless(), "y is no tensor of a stated shape; export it with fixed sizes"),
 ])
 def test_what_does_not_fit_is_refused(tmp_path: Path, model: onnx.ModelProto, says: str) -> None:
     good, bad = saved(tmp_path / "good.onnx", network()), saved(tmp_path / "bad.onnx", model)
