@@ -46,7 +46,8 @@ def doctor(
     facts, silent = ask_devices(chosen, registry.names("device_agents.engines"), None)
     for name, link in check_links(chosen, facts).items():
         facts[name] = {**facts[name], "link": link}
-    reports = [(one, facts.get(one.name), examine(one, facts.get(one.name), silent.get(one.name)))
+    named = str(fleet) if fleet else None
+    reports = [(one, facts.get(one.name), examine(one, facts.get(one.name), silent.get(one.name), named))
                for one in chosen]
     if as_json:
         _output.data({"fleet": str(path) if path else None, "devices": [_document(*report) for report in reports]})
