@@ -3,6 +3,7 @@
 Every test is the command line as a process with a home of its own. A fault is injected when the journal on the device
 shows that the measured window has begun; the test looks at the device's disk from outside for that.
 """
+import resource
 import subprocess
 import time
 from contextlib import suppress
@@ -199,19 +200,23 @@ HOSTILE = (
 )
 
 
+GIANT_B = 1_100_000_000                         # of a file with a hole: it costs the device no disk
+
+
 def test_a_hostile_journal_is_a_row_and_nothing_else(lab: Lab, name: str, campaign: Any, tiny_home: Path) -> None:
-    """Another trial's id, terminal escapes, bytes that are no text, a line of 64 MB, no end."""
+    """Another trial's id, terminal escapes, bytes that are no text, lines of 64 MB and of 1 GB, no end."""
     path = campaign(name, duration_s=2.0)
     controller = start("run", path, "--scheduler", "inline", home=tiny_home)
     wait_for_window(lab, name, controller)
     kill(controller)
     time.sleep(4.0)
-    written = lab.box(name).enter("/bin/sh", "-c", "cat > $(ls /home/device/.edgefleet-agent/trials/*/trial.jsonl "
-                                                   "/data/local/tmp/edgefleet/trials/*/trial.jsonl 2>/dev/null)",
-                                  stdin=HOSTILE)
+    written = lab.box(name).enter("/bin/sh", "-c", "there=$(ls /home/device/.edgefleet-agent/trials/*/trial.jsonl "
+                                                   "/data/local/tmp/edgefleet/trials/*/trial.jsonl 2>/dev/null); "
+                                                   f"cat > $there && truncate -s {GIANT_B} $there", stdin=HOSTILE)
     assert written.returncode == 0
     done = edgefleet("run", path, "--scheduler", "inline", home=tiny_home)
     assert done.returncode == 0, done.stderr
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < GIANT_B // 1000     # kB of the largest so far
     assert "\x1b" not in done.stdout + done.stderr
     first, second = attempts(tiny_home, name)
     assert first == (1, "failed", "AgentCrashed", "device") and second == (2, "done", None, None)
