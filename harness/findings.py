@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from harness.cable.adb_program import OF_ADB, PORT
 from harness.fleet import DeviceSpec
-from harness.portrait import sensed, skew_s, thermal, told
+from harness.portrait import made_up, sensed, skew_s, thermal, told
 
 LOW_DISK_MB = 200.0
 LOW_MEMORY_MB = 150.0
@@ -31,11 +31,11 @@ class Finding(NamedTuple):
 
 
 def examine(spec: DeviceSpec, facts: Mapping[str, Any] | None, silence: str | None,
-            fleet: str | None = None) -> list[Finding]:
+            fleet: str | None = None, proven: bool = False) -> list[Finding]:
     """Everything that a person should know about a device. `facts` None: it did not answer, `silence` says why.
 
-    `fleet` is a file that commands find only when they name it."""
-    found = _examined(spec, facts, silence)
+    `fleet` is a file that commands find only when they name it. `proven`: a trial with a runtime is done on it."""
+    found = _examined(spec, facts, silence, proven)
     if fleet is None:
         return found
     there = f" --fleet {shlex.quote(fleet)}"
@@ -44,13 +44,13 @@ def examine(spec: DeviceSpec, facts: Mapping[str, Any] | None, silence: str | No
     return [Finding(one.level, *words) for one, words in zip(found, named, strict=True)]
 
 
-def _examined(spec: DeviceSpec, facts: Mapping[str, Any] | None, silence: str | None) -> list[Finding]:
+def _examined(spec: DeviceSpec, facts: Mapping[str, Any] | None, silence: str | None, proven: bool) -> list[Finding]:
     if facts is None:
         return [Finding("error", silence or "no answer", _reach(spec))]
     if not told(facts):
-        return [*_engines(spec, facts), *_phone(spec), *_link(spec, facts)]
-    return [*_engines(spec, facts), *_phone(spec), *_sensors(spec, facts), *_heat(spec, facts), *_clocks(spec, facts),
-            *_energy(spec, facts), *_room(spec, facts), *_wall(spec, facts), *_link(spec, facts)]
+        return [*_engines(spec, facts), *_phone(spec, facts, proven), *_link(spec, facts)]
+    return [*_engines(spec, facts), *_phone(spec, facts, proven), *_sensors(spec, facts), *_heat(spec, facts),
+            *_clocks(spec, facts), *_energy(spec, facts), *_room(spec, facts), *_wall(spec, facts), *_link(spec, facts)]
 
 
 def runs(facts: Mapping[str, Any]) -> str:
@@ -95,8 +95,9 @@ def _engines(spec: DeviceSpec, facts: Mapping[str, Any]) -> list[Finding]:
                     f"edgefleet device provision {spec.name}")]
 
 
-def _phone(spec: DeviceSpec) -> list[Finding]:
-    if spec.transport != "adb":
+def _phone(spec: DeviceSpec, facts: Mapping[str, Any], proven: bool) -> list[Finding]:
+    """A lab's phone proves none."""
+    if spec.transport != "adb" or (proven and not made_up(facts)):
         return []
     return [Finding("note", "phone inference unproven: the runtime was tried under emulation and on the virtual lab, "
                             "and no real phone has run it yet",

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from harness.lab import faults
+from harness.lab.board import SYNTHETIC
 from harness.lab.lab import Lab
 from harness.lab.wire import Shape
+from tests import lab_kit
 from tests.e2e.spine import edgefleet, query, start
-from tests.lab.conftest import with_python
+from tests.lab.conftest import PHONE, with_python
 from tests.lab.test_trials import FINISH_S, attempts, outcomes, wait_for_window
 
 pytestmark = pytest.mark.usefixtures("clean_devices")
@@ -114,3 +116,22 @@ def test_a_device_that_throttles_is_flagged_in_its_trial(
     assert done.returncode == 0, done.stderr
     assert query(tiny_home, "select value, summary.provenance from summary join trial on trial.id = summary.trial "
                             "where metric = 'throttled' order by repeat") == [(0.0, "synthetic"), (1.0, "synthetic")]
+
+
+def test_a_phone_is_unproven_until_one_that_is_no_fixture_has_run_a_trial(
+        lab: Lab, devices: Any, campaign: Any, tiny_home: Path) -> None:
+    if PHONE not in devices:
+        pytest.skip(lab_kit.no_phone())
+    marker = lab.folder / "devices" / PHONE / "sys" / SYNTHETIC
+
+    def told() -> bool:
+        return "phone inference unproven" in edgefleet("doctor", PHONE, "--fleet", lab.fleet, home=tiny_home).stdout
+
+    marker.unlink()
+    try:
+        assert told()
+        assert edgefleet("run", campaign(PHONE, duration_s=1.0), home=tiny_home).returncode == 0
+        assert not told()
+    finally:
+        faults.inject(lab, PHONE, "restore")
+    assert marker.exists() and told()

@@ -76,6 +76,13 @@ def test_a_phone_says_that_its_inference_is_unproven() -> None:
     assert (finding.level, "phone inference unproven" in finding.text) == ("note", True)
 
 
+def test_a_phone_that_has_run_a_trial_is_proven_and_one_of_the_lab_never() -> None:
+    phone, lab = DeviceSpec(name="p", transport="adb", serial="1"), {"source": "synthetic: thermal", "value": 1.0}
+    assert examine(phone, GOOD, None, proven=True) == []
+    finding, = examine(phone, {**GOOD, "sensors": {**GOOD["sensors"], "temp_c": lab}}, None, proven=True)
+    assert "phone inference unproven" in finding.text
+
+
 NANO = DeviceSpec(name="nano", transport="ssh", host="nano.local", user="me", port=2222)
 CLOCKS = {"clocks": [{"policy": "policy0", "cpus": "0 1", "governor": "ondemand", "min_mhz": 600.0, "max_mhz": 1500.0,
                       "limit_mhz": 1800.0}], "governors": ["ondemand", "performance"]}
