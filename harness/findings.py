@@ -3,12 +3,14 @@
 An error is what keeps every trial from running there, a warning what makes results poorer, a note what cannot be had.
 Every fix ends in a command to type; what root would add, in the line of sudoers that allows it and nothing else.
 """
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from harness.cable.adb_program import OF_ADB, PORT
 from harness.fleet import DeviceSpec
-from harness.portrait import sensed, skew_s, thermal, told
+from harness.portrait import made_up, sensed, skew_s, thermal, told
 
 LOW_DISK_MB = 200.0
 LOW_MEMORY_MB = 150.0
@@ -17,6 +19,7 @@ SLOW_LINK_MB_S = 1.0
 FAR_LINK_MS = 100.0
 STATED_ONLY = ("replay", "remote")              # engines that run no network themselves: no sign of a usable device
 STEADY = ("performance", "userspace")           # governors that leave the clock alone
+_NAMES_DEVICES = re.compile(r"edgefleet (?:doctor|run|plan|device \w+) [\w./-]*\w")
 
 
 class Finding(NamedTuple):
@@ -27,14 +30,27 @@ class Finding(NamedTuple):
     fix: str
 
 
-def examine(spec: DeviceSpec, facts: Mapping[str, Any] | None, silence: str | None) -> list[Finding]:
-    """Everything that a person should know about a device. `facts` None: it did not answer, `silence` says why."""
+def examine(spec: DeviceSpec, facts: Mapping[str, Any] | None, silence: str | None,
+            fleet: str | None = None, proven: bool = False) -> list[Finding]:
+    """Everything that a person should know about a device. `facts` None: it did not answer, `silence` says why.
+
+    `fleet` is a file that commands find only when they name it. `proven`: a trial with a runtime is done on it."""
+    found = _examined(spec, facts, silence, proven)
+    if fleet is None:
+        return found
+    there = f" --fleet {shlex.quote(fleet)}"
+    named = [[_NAMES_DEVICES.sub(lambda command: command[0] + there, words) for words in (one.text, one.fix)]
+             for one in found]
+    return [Finding(one.level, *words) for one, words in zip(found, named, strict=True)]
+
+
+def _examined(spec: DeviceSpec, facts: Mapping[str, Any] | None, silence: str | None, proven: bool) -> list[Finding]:
     if facts is None:
         return [Finding("error", silence or "no answer", _reach(spec))]
     if not told(facts):
-        return [*_engines(spec, facts), *_phone(spec), *_link(spec, facts)]
-    return [*_engines(spec, facts), *_phone(spec), *_sensors(spec, facts), *_heat(spec, facts), *_clocks(spec, facts),
-            *_energy(spec, facts), *_room(spec, facts), *_wall(spec, facts), *_link(spec, facts)]
+        return [*_engines(spec, facts), *_phone(spec, facts, proven), *_link(spec, facts)]
+    return [*_engines(spec, facts), *_phone(spec, facts, proven), *_sensors(spec, facts), *_heat(spec, facts),
+            *_clocks(spec, facts), *_energy(spec, facts), *_room(spec, facts), *_wall(spec, facts), *_link(spec, facts)]
 
 
 def runs(facts: Mapping[str, Any]) -> str:
@@ -46,8 +62,7 @@ def runs(facts: Mapping[str, Any]) -> str:
 def on_device(spec: DeviceSpec, command: str) -> str:
     """The words that run a shell command there, as a person would type them."""
     if spec.transport == "adb":
-        serial = ["-s", spec.serial] if spec.serial else []
-        return shlex.join(["adb", *serial, "shell", command])
+        return adb_here(spec, "-s", spec.serial or f"{spec.host}:{spec.port or PORT}", "shell", command)
     if spec.transport != "ssh" or spec.host is None:
         return command
     options = [*(["-F", spec.ssh_config] if spec.ssh_config else []), *(["-l", spec.user] if spec.user else []),
@@ -55,12 +70,18 @@ def on_device(spec: DeviceSpec, command: str) -> str:
     return shlex.join(["ssh", *(["-t"] if "sudo " in command else []), *options, spec.host, command])
 
 
+def adb_here(spec: DeviceSpec, *words: str) -> str:
+    """The adb that this device is reached by: its `env` may name a server of its own."""
+    own = [f"{name}={shlex.quote(value)}" for name, value in spec.env.items() if OF_ADB.match(name)]
+    return " ".join([*own, shlex.join(["adb", *words])])
+
+
 def _reach(spec: DeviceSpec) -> str:
     again = f"edgefleet doctor {spec.name}"
     if spec.transport == "ssh":
         return f"check its cable, power and address, then type: {on_device(spec, 'true')} && {again}"
     if spec.transport == "adb":
-        return f"check its cable and power, unlock it, then type: adb devices -l && {again}"
+        return f"check its cable and power, unlock it, then type: {adb_here(spec, 'devices', '-l')} && {again}"
     return f"set `python` of this device in fleet.toml to a Python >= 3.6 of this machine, then type: {again}"
 
 
@@ -74,8 +95,9 @@ def _engines(spec: DeviceSpec, facts: Mapping[str, Any]) -> list[Finding]:
                     f"edgefleet device provision {spec.name}")]
 
 
-def _phone(spec: DeviceSpec) -> list[Finding]:
-    if spec.transport != "adb":
+def _phone(spec: DeviceSpec, facts: Mapping[str, Any], proven: bool) -> list[Finding]:
+    """A lab's phone proves none."""
+    if spec.transport != "adb" or (proven and not made_up(facts)):
         return []
     return [Finding("note", "phone inference unproven: the runtime was tried under emulation and on the virtual lab, "
                             "and no real phone has run it yet",

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.findings import runs
+from harness.portrait import what
 
 Row = Mapping[str, Any]
 METRICS = ("latency_median_ms", "miss_pct", "accuracy", "energy_mj_per_inference")
@@ -45,7 +46,9 @@ def _about(device: Row, trials: Sequence[Row]) -> list[str]:
 
 def _facts(device: Row, facts: Row) -> str:
     memory = facts.get("mem_total_mb")
-    parts = [facts.get("board"), device["device_class"], facts.get("machine"), facts.get("kernel"),
+    hardware = facts.get("hardware") or {}
+    parts = [what(facts) if facts.get("board") or hardware.get("model") else None, hardware.get("system"),
+             hardware.get("power_mode"), device["device_class"], facts.get("machine"), facts.get("kernel"),
              None if facts.get("cores") is None else f"{facts['cores']} cores",
              None if memory is None else f"{memory:.0f} MiB", facts.get("governor")]
     return ", ".join(str(part) for part in parts if part) or "no facts"

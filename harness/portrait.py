@@ -17,6 +17,12 @@ def sensed(facts: Facts, metric: str) -> Any:
     return facts.get("sensors", {}).get(metric, {}).get("value")
 
 
+def made_up(facts: Facts) -> bool:
+    """Whether its sensors are fixtures: a device of the virtual lab."""
+    sources = (str(one.get("source") or "") for one in facts.get("sensors", {}).values())
+    return any(source.startswith("synthetic: ") for source in sources)
+
+
 def told(facts: Facts) -> bool:
     """Whether its agent did. Where no Python starts, the reason is all that is known."""
     return "sensors" in facts

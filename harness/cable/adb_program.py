@@ -24,7 +24,8 @@ LOOK_S = 1.0                                    # between two looks whether a tr
 PIPE_B = 1 << 20
 READ_B = 1 << 17
 STDERR_KEPT_B = 1 << 20
-_OURS = re.compile(r"(ADB_|ANDROID_).*|HOME\Z")
+PORT = 5555                                     # of adbd on the network, where nobody says another
+OF_ADB = re.compile(r"(ADB_|ANDROID_).*|HOME\Z")    # names of `env` that are the adb program's
 
 _REFUSED: tuple[tuple[str, str], ...] = (
     (r"unauthorized|failed to authenticate|still authorizing",
@@ -67,8 +68,8 @@ class AdbProgram:
         if path is None:
             raise ConfigError("transport \"adb\" needs the program adb; type: apt-get install adb")
         self._path = path
-        self._environment = {**os.environ, **{key: value for key, value in environment.items() if _OURS.match(key)}}
-        self.for_device = {key: value for key, value in environment.items() if not _OURS.match(key)}
+        self._environment = {**os.environ, **{key: value for key, value in environment.items() if OF_ADB.match(key)}}
+        self.for_device = {key: value for key, value in environment.items() if not OF_ADB.match(key)}
 
     def start_server(self, device: str) -> None:
         """Raises DeviceRefused when one of another version listens: this adb would kill it under its users."""

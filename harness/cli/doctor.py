@@ -1,6 +1,7 @@
 """`edgefleet doctor`: what each device is, can measure and run. Every finding ends in a command to type.
 
-Asks every device of the fleet at once (the agent's read-only probe), times the cable to each, and stores nothing.
+Asks every device of the fleet at once (the agent's read-only probe), times the cable to each, and stores nothing;
+of the results that are here it reads which phones have run a network.
 """
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,14 +47,34 @@ def doctor(
     facts, silent = ask_devices(chosen, registry.names("device_agents.engines"), None)
     for name, link in check_links(chosen, facts).items():
         facts[name] = {**facts[name], "link": link}
-    reports = [(one, facts.get(one.name), examine(one, facts.get(one.name), silent.get(one.name)))
-               for one in chosen]
+    named = str(fleet) if fleet else None
+    proven = _proven()
+    reports = [(one, facts.get(one.name),
+                examine(one, facts.get(one.name), silent.get(one.name), named, one.name in proven)) for one in chosen]
     if as_json:
         _output.data({"fleet": str(path) if path else None, "devices": [_document(*report) for report in reports]})
     else:
         _print(reports)
     if any(finding.level == "error" for _, _, findings in reports for finding in findings):
         raise typer.Exit(DEVICE_TROUBLE)
+
+
+def _proven() -> set[str]:
+    """Devices on which a trial with a runtime is done, by the results that are here."""
+    from db.errors import StoreError
+    from db.store import Store
+    from harness.findings import STATED_ONLY
+    from harness.home import Home, find_home
+
+    path = find_home(Path.cwd())
+    if path is None or not Home(path).has_results():
+        return set()
+    try:
+        with Store.read_only(Home(path).results) as store:
+            done = store.read("trial", ("device", "engine"), state="done")
+    except StoreError:                          # of another version, or damaged: no news of a device
+        return set()
+    return {row["device"] for row in done if row["engine"] not in STATED_ONLY}
 
 
 def _document(spec: "DeviceSpec", facts: dict[str, Any] | None, findings: "list[Finding]") -> dict[str, Any]:

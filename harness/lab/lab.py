@@ -103,8 +103,9 @@ def up(folder: Path, ssh: int, adb: int, cache: Path, say: Say, unprivileged: bo
     if ssh + adb < 1:
         raise ConfigError("a lab needs at least one device: --ssh 1")
     if not unprivileged and os.geteuid() != 0:
-        raise ConfigError("namespaces, links and phones need root: sudo edgefleet lab up ...\n"
-                          "Without root there are sshd devices on loopback: edgefleet lab up --loopback")
+        raise ConfigError(f"namespaces, links and phones need root: sudo edgefleet lab up --ssh {ssh} --adb {adb}\n"
+                          f"Without root there are sshd devices on loopback: edgefleet lab up --loopback "
+                          f"--ssh {ssh or 2} --adb 0")
     if unprivileged and adb:
         raise ConfigError("phones need root, because adbd listens on every address; --loopback goes with --adb 0")
     lab_folder.claim(folder)

@@ -79,5 +79,6 @@ def phone() -> Board:
     hot = {"class/thermal/thermal_zone0/temp": "91000\n",
            "android/dumpsys.thermalservice": _THERMAL.format(status=3, cpu_c=91.0, skin_c=47.9),
            **cpufreq({0: (1803000, 738000), 4: (2253000, 799000), 6: (2802000, 851000)})}
-    files = {"usr/bin/getprop": _GETPROP, "usr/bin/dumpsys": _DUMPSYS, "data/local/tmp/.keep": ""}
+    files = {"usr/bin/getprop": _GETPROP, "usr/bin/dumpsys": _DUMPSYS, "data/local/tmp/.keep": "",
+             "system/bin/dumpsys": _DUMPSYS}    # the agent asks where Android has it, a person by PATH
     return Board("phone", "android-phone", 8192, files, sys_files, hot)

@@ -15,14 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from harness.cable import adb_batch, shell
-from harness.cable.adb_program import AdbProgram, Stalled, trouble
+from harness.cable.adb_program import PORT, AdbProgram, Stalled, trouble
 from harness.cable.push_stream import failure
 from harness.cable.receive import CANNOT_WRITE, NO_ROOM
 from harness.cable.shell_device import STALL_S, ShellDevice, Sink
 from harness.errors import ConfigError, DeviceUnreachable, DeviceUnsupported
 from harness.fleet import DeviceSpec
 
-PORT = 5555
 PROOF_S = 10.0                                  # a live phone answers `true` in less
 IDLE_S = 5.0                                    # a phone that answered so recently need not prove itself
 HELD_BACK_B = 64                                # longer than any sentinel

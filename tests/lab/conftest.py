@@ -1,8 +1,11 @@
-"""One lab for all tests of this folder: two boards and a phone, mended after each test. Skips, with the reason, without
-root; builds adbd once (see lab_kit.CACHE)."""
+"""One lab for all tests of this folder: two boards and two phones, mended after each test. Skips, with the reason,
+without root; builds adbd once (see lab_kit.CACHE)."""
+import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,31 @@ from harness.transports.adb import AdbTransport
 from harness.transports.ssh import SshTransport
 from tests import lab_kit
 
-BOARD, OTHER_BOARD, PHONE = "lab-nano-a", "lab-orin-a", "lab-phone-a"
+BOARD, OTHER_BOARD, PHONE, OTHER_PHONE = "lab-nano-a", "lab-orin-a", "lab-phone-a", "lab-phone-b"
+PLUGINS = Path(__file__).parents[1] / "plugins"
+CAMPAIGN = """
+name = "lab"
+seed = 3
+repeats = {repeats}
+fleet = "{fleet}"
+plugins = "{plugins}"
+[matrix]
+device = {devices}
+task = ["digits"]
+model = ["tiny"]
+method = ["fixed-full"]
+trace = ["idle"]
+[methods.fixed-full]
+adapter = "fixed"
+branch = "full"
+[trial]
+engine = "onnxruntime_cpu"
+arrival = {{ kind = "periodic", rate = {{ hz = 50 }} }}
+duration_s = {duration_s}
+warmup_s = 0.1
+[training]
+epochs = 1
+"""
 
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 EMULATOR = "edgefleet-test-aarch64"
@@ -44,7 +71,7 @@ def adbd_built() -> None:
 
 @pytest.fixture(scope="session")
 def whole_lab(adbd_built: None, tmp_path_factory: Any) -> Iterator[tuple[Lab, dict[str, DeviceSpec]]]:
-    with lab_kit.running(tmp_path_factory.mktemp("lab") / "lab", 2, 0 if lab_kit.no_phone() else 1) as made:
+    with lab_kit.running(tmp_path_factory.mktemp("lab") / "lab", 2, 0 if lab_kit.no_phone() else 2) as made:
         yield made
 
 
@@ -77,6 +104,52 @@ def transport(name: str, devices: Any, tmp_path: Any) -> Iterator[Any]:
     assert made.run(["true"], 20.0).rc == 0
     yield made
     made.close()
+
+
+@pytest.fixture
+def campaign(lab: Lab, tmp_path: Path, monkeypatch: Any) -> Any:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the controller and three devices share two cores
+
+    def write(*devices: str, duration_s: float = 3.0, repeats: int = 1) -> Path:
+        path = tmp_path / "lab.toml"
+        path.write_text(CAMPAIGN.format(repeats=repeats, fleet=lab.fleet, plugins=PLUGINS,
+                                        devices=json.dumps(devices), duration_s=duration_s))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def clean_devices(lab: Lab) -> Any:
+    """No test finds another's trials: agents are ended and their folders go."""
+    yield
+    for member in lab.members:
+        faults.inject(lab, member.name, "restore")
+        box = lab.box(member.name)
+        for process in box.processes(".pyz"):
+            process.kill()
+        box.enter("rm", "-rf", "/home/device/.edgefleet-agent", "/data/local/tmp/edgefleet")
+
+
+@contextmanager
+def with_python(lab: Lab, name: str, tmp_path: Path, before: str = "", sitecustomize: str = "") -> Iterator[Path]:
+    """A fleet file in which the device's Python alone is another: a line of shell goes before it, or a module comes
+    with it that Python imports at its start."""
+    box, there = lab.box(name), "/var/tmp/other-python"
+    head, mine, rest = lab.fleet.read_text().partition(f"[devices.{name}]\n")
+    stated = re.search(r'^python = "(.*)"$', rest, re.M)
+    assert stated is not None
+    for file, text in (("sitecustomize.py", sitecustomize),
+                       ("python3", f'#!/bin/sh\n{before}\nPYTHONPATH={there} exec {stated[1]} "$@"\n')):
+        wrote = box.enter("/bin/sh", "-c", f"mkdir -p {there} && cat > {there}/{file} && chmod -R 755 {there}",
+                          stdin=text.encode())
+        assert wrote.returncode == 0, wrote.stderr
+    fleet = tmp_path / "other-python.toml"
+    fleet.write_text(head + mine + rest.replace(stated[0], f'python = "{there}/python3"', 1))
+    try:
+        yield fleet
+    finally:
+        box.enter("rm", "-rf", there)
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,8 @@ from harness import apt
 from harness.lab.lab import Lab
 from tests import lab_kit
 from tests.e2e.spine import edgefleet, query
+from tests.lab.conftest import CAMPAIGN, PLUGINS
 from tests.lab.test_provision import MIN_SAMPLES, predictions
-from tests.lab.test_trials import CAMPAIGN, PLUGINS
 
 pytestmark = pytest.mark.arm64
 JAIL = Path("/run/edgefleet-arm64")             # sshd wants a path that nobody but root may write to

@@ -17,8 +17,8 @@ from harness.lab.wire import Shape
 from tests import lab_kit
 from tests.agent_kit import eventually
 from tests.e2e.spine import edgefleet, kill, query, start
-from tests.lab.conftest import BOARD, OTHER_BOARD, PHONE
-from tests.lab.test_trials import FINISH_S, PLUGINS, attempts, wait_for_window
+from tests.lab.conftest import BOARD, OTHER_BOARD, OTHER_PHONE, PHONE, PLUGINS
+from tests.lab.test_trials import FINISH_S, attempts, wait_for_window
 
 CAMPAIGN = """
 name = "offload"
@@ -46,7 +46,7 @@ epochs = 1
 """
 DELAY_MS = 10.0
 AGENT = {BOARD: "/home/device/.edgefleet-agent", OTHER_BOARD: "/home/device/.edgefleet-agent",
-         PHONE: "/data/local/tmp/edgefleet"}
+         PHONE: "/data/local/tmp/edgefleet", OTHER_PHONE: "/data/local/tmp/edgefleet"}
 ALL_PROTOCOLS, IPV4 = 0x0003, 0x0800            # ETH_P_ALL, ETH_P_IP
 
 
@@ -117,7 +117,8 @@ def needs(lab: Lab, *names: str) -> None:
         pytest.skip(lab_kit.no_phone())
 
 
-@pytest.mark.parametrize(("device", "peer"), [(BOARD, OTHER_BOARD), (PHONE, OTHER_BOARD), (BOARD, PHONE)])
+@pytest.mark.parametrize(("device", "peer"), [(BOARD, OTHER_BOARD), (PHONE, OTHER_BOARD), (BOARD, PHONE),
+                                                (PHONE, OTHER_PHONE)])
 def test_a_device_offloads_to_another_host_over_a_slow_link(
         lab: Lab, device: str, peer: str, campaign: Any, tiny_home: Path) -> None:
     """The link is slow on the wire, so what is measured through it is measured, and none of it is the controller's."""

@@ -16,7 +16,7 @@ from harness.lab.lab import Lab
 from harness.runtimes import aarch64_bundle
 from tests import lab_kit
 from tests.e2e.spine import edgefleet, query
-from tests.lab.test_trials import CAMPAIGN, PLUGINS
+from tests.lab.conftest import CAMPAIGN, PLUGINS
 
 MIN_SAMPLES = 5
 

@@ -3,8 +3,7 @@
 Every test is the command line as a process with a home of its own. A fault is injected when the journal on the device
 shows that the measured window has begun; the test looks at the device's disk from outside for that.
 """
-import json
-import re
+import resource
 import subprocess
 import time
 from contextlib import suppress
@@ -16,32 +15,10 @@ import pytest
 from harness.lab import faults
 from harness.lab.lab import Lab
 from tests.e2e.spine import edgefleet, kill, query, start
-from tests.lab.conftest import BOARD, OTHER_BOARD, PHONE
+from tests.lab.conftest import BOARD, OTHER_BOARD, PHONE, with_python
 
-CAMPAIGN = """
-name = "lab"
-seed = 3
-repeats = {repeats}
-fleet = "{fleet}"
-plugins = "{plugins}"
-[matrix]
-device = {devices}
-task = ["digits"]
-model = ["tiny"]
-method = ["fixed-full"]
-trace = ["idle"]
-[methods.fixed-full]
-adapter = "fixed"
-branch = "full"
-[trial]
-engine = "onnxruntime_cpu"
-arrival = {{ kind = "periodic", rate = {{ hz = 50 }} }}
-duration_s = {duration_s}
-warmup_s = 0.1
-[training]
-epochs = 1
-"""
-PLUGINS = Path(__file__).parents[1] / "plugins"
+pytestmark = pytest.mark.usefixtures("clean_devices")
+
 #: What Python imports at its start, where PYTHONPATH leads to it
 LATE_CLOCK = """import time
 _now_ns = time.time_ns
@@ -49,31 +26,6 @@ time.time_ns = lambda: _now_ns() - 10**17
 time.time = lambda: time.time_ns() / 1e9
 """
 FINISH_S = 240.0                                # a reboot is noticed when the trial is overdue, not before
-
-
-@pytest.fixture
-def campaign(lab: Lab, tmp_path: Path, monkeypatch: Any) -> Any:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the controller and three devices share two cores
-
-    def write(*devices: str, duration_s: float = 3.0, repeats: int = 1) -> Path:
-        path = tmp_path / "lab.toml"
-        path.write_text(CAMPAIGN.format(repeats=repeats, fleet=lab.fleet, plugins=PLUGINS,
-                                        devices=json.dumps(devices), duration_s=duration_s))
-        return path
-
-    return write
-
-
-@pytest.fixture(autouse=True)
-def clean_devices(lab: Lab) -> Any:
-    """No test finds another's trials: agents are ended and their folders go."""
-    yield
-    for member in lab.members:
-        faults.inject(lab, member.name, "restore")
-        box = lab.box(member.name)
-        for process in box.processes(".pyz"):
-            process.kill()
-        box.enter("rm", "-rf", "/home/device/.edgefleet-agent", "/data/local/tmp/edgefleet")
 
 
 def wait_for_window(lab: Lab, name: str, controller: "subprocess.Popen[bytes]") -> None:
@@ -132,8 +84,9 @@ def test_an_agent_that_dies_is_a_row_and_runs_once_more(
     died_and_ran_again(lab, name, campaign, tiny_home, kind)
 
 
-def test_a_device_that_reboots_is_a_row_and_runs_once_more(lab: Lab, campaign: Any, tiny_home: Path) -> None:
-    died_and_ran_again(lab, BOARD, campaign, tiny_home, "reboot")
+def test_a_device_that_reboots_is_a_row_and_runs_once_more(
+        lab: Lab, name: str, campaign: Any, tiny_home: Path) -> None:
+    died_and_ran_again(lab, name, campaign, tiny_home, "reboot")
 
 
 def died_and_ran_again(lab: Lab, name: str, campaign: Any, tiny_home: Path, kind: str) -> None:
@@ -190,20 +143,9 @@ def test_a_link_that_stays_cut_leaves_the_trial_to_the_next_run(
 def test_a_wall_clock_that_is_years_behind_changes_nothing_but_a_warning(
         lab: Lab, name: str, campaign: Any, tiny_home: Path, tmp_path: Path) -> None:
     """The device's Python alone is given another clock."""
-    box, there = lab.box(name), "/var/tmp/late"
-    head, mine, rest = lab.fleet.read_text().partition(f"[devices.{name}]\n")
-    stated = re.search(r'^python = "(.*)"$', rest, re.M)
-    assert stated is not None
-    for file, text in (("sitecustomize.py", LATE_CLOCK),
-                       ("python3", f'#!/bin/sh\nPYTHONPATH={there} exec {stated[1]} "$@"\n')):
-        wrote = box.enter("/bin/sh", "-c", f"mkdir -p {there} && cat > {there}/{file} && chmod -R 755 {there}",
-                          stdin=text.encode())
-        assert wrote.returncode == 0, wrote.stderr
-    fleet = tmp_path / "late.toml"
-    fleet.write_text(head + mine + rest.replace(stated[0], f'python = "{there}/python3"', 1))
-    path = campaign(name, duration_s=1.0)
-    path.write_text(path.read_text().replace(str(lab.fleet), str(fleet)))
-    try:
+    with with_python(lab, name, tmp_path, sitecustomize=LATE_CLOCK) as fleet:
+        path = campaign(name, duration_s=1.0)
+        path.write_text(path.read_text().replace(str(lab.fleet), str(fleet)))
         assert edgefleet("run", path, home=tiny_home).returncode == 0
         assert attempts(tiny_home, name) == [(1, "done", None, None)]
         assert query(tiny_home, "select count(*) from inference where phase = 'window'") == [(50,)]     # in its 1 s
@@ -211,8 +153,6 @@ def test_a_wall_clock_that_is_years_behind_changes_nothing_but_a_warning(
         assert 0 < least_ms <= most_ms < 1000
         told = edgefleet("doctor", name, "--fleet", fleet, home=tiny_home)
         assert "wall clock differs by" in told.stdout
-    finally:
-        box.enter("rm", "-rf", there)
 
 
 def test_a_changed_host_key_is_the_user_s_to_judge_and_the_fleet_goes_on(
@@ -260,19 +200,23 @@ HOSTILE = (
 )
 
 
+GIANT_B = 1_100_000_000                         # of a file with a hole: it costs the device no disk
+
+
 def test_a_hostile_journal_is_a_row_and_nothing_else(lab: Lab, name: str, campaign: Any, tiny_home: Path) -> None:
-    """Another trial's id, terminal escapes, bytes that are no text, a line of 64 MB, no end."""
+    """Another trial's id, terminal escapes, bytes that are no text, lines of 64 MB and of 1 GB, no end."""
     path = campaign(name, duration_s=2.0)
     controller = start("run", path, "--scheduler", "inline", home=tiny_home)
     wait_for_window(lab, name, controller)
     kill(controller)
     time.sleep(4.0)
-    written = lab.box(name).enter("/bin/sh", "-c", "cat > $(ls /home/device/.edgefleet-agent/trials/*/trial.jsonl "
-                                                   "/data/local/tmp/edgefleet/trials/*/trial.jsonl 2>/dev/null)",
-                                  stdin=HOSTILE)
+    written = lab.box(name).enter("/bin/sh", "-c", "there=$(ls /home/device/.edgefleet-agent/trials/*/trial.jsonl "
+                                                   "/data/local/tmp/edgefleet/trials/*/trial.jsonl 2>/dev/null); "
+                                                   f"cat > $there && truncate -s {GIANT_B} $there", stdin=HOSTILE)
     assert written.returncode == 0
     done = edgefleet("run", path, "--scheduler", "inline", home=tiny_home)
     assert done.returncode == 0, done.stderr
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < GIANT_B // 1000     # kB of the largest so far
     assert "\x1b" not in done.stdout + done.stderr
     first, second = attempts(tiny_home, name)
     assert first == (1, "failed", "AgentCrashed", "device") and second == (2, "done", None, None)

@@ -76,6 +76,13 @@ def test_a_phone_says_that_its_inference_is_unproven() -> None:
     assert (finding.level, "phone inference unproven" in finding.text) == ("note", True)
 
 
+def test_a_phone_that_has_run_a_trial_is_proven_and_one_of_the_lab_never() -> None:
+    phone, lab = DeviceSpec(name="p", transport="adb", serial="1"), {"source": "synthetic: thermal", "value": 1.0}
+    assert examine(phone, GOOD, None, proven=True) == []
+    finding, = examine(phone, {**GOOD, "sensors": {**GOOD["sensors"], "temp_c": lab}}, None, proven=True)
+    assert "phone inference unproven" in finding.text
+
+
 NANO = DeviceSpec(name="nano", transport="ssh", host="nano.local", user="me", port=2222)
 CLOCKS = {"clocks": [{"policy": "policy0", "cpus": "0 1", "governor": "ondemand", "min_mhz": 600.0, "max_mhz": 1500.0,
                       "limit_mhz": 1800.0}], "governors": ["ondemand", "performance"]}
@@ -111,6 +118,9 @@ def test_a_command_is_one_that_a_person_may_type_here() -> None:
     assert on_device(NANO, "ls /x y") == "ssh -l me -p 2222 nano.local 'ls /x y'"
     assert on_device(DeviceSpec(name="p", transport="adb", serial="1A"), "ls /x") == "adb -s 1A shell 'ls /x'"
     assert on_device(HOST, "ls /x") == "ls /x"
+    far = DeviceSpec(name="p", transport="adb", host="10.0.0.9", env={"ANDROID_ADB_SERVER_PORT": "5038", "X": "1"})
+    assert on_device(far, "ls") == "ANDROID_ADB_SERVER_PORT=5038 adb -s 10.0.0.9:5555 shell ls"
+    assert "type: ANDROID_ADB_SERVER_PORT=5038 adb devices -l && " in examine(far, None, None)[0].fix
 
 
 def test_a_portrait_says_what_is_known_and_nothing_else() -> None:
@@ -123,6 +133,18 @@ def test_a_portrait_says_what_is_known_and_nothing_else() -> None:
     assert clocks(pixel) == "cores 0 1: 600-1500 of 1800 MHz by ondemand"
     mixed = {"sensors": {"temp_c": {"value": 1.0, "source": "synthetic: thermal"}, "net_rtt_ms": {"value": 1.0}}}
     assert measures(NANO, mixed) == "net_rtt_ms (measured); temp_c (synthetic)"
+
+
+def test_commands_name_the_fleet_file_that_nobody_would_find() -> None:
+    phone, lacking = DeviceSpec(name="p", transport="adb", serial="1"), {"engines": {}}
+    silent, = examine(phone, None, "full; type: edgefleet device gc p", "my lab/fleet.toml")
+    assert silent.text.endswith("edgefleet device gc p --fleet 'my lab/fleet.toml'")
+    assert silent.fix.endswith("edgefleet doctor p --fleet 'my lab/fleet.toml'")
+    runtime, unproven = (one.fix for one in examine(phone, lacking, None, "x.toml"))
+    assert runtime.endswith("edgefleet device provision p --fleet x.toml")
+    assert unproven.endswith("edgefleet run workloads/campaigns/fleet-smoke.toml --fleet x.toml && "
+                             "edgefleet status fleet-smoke --block")
+    assert examine(phone, lacking, None)[0].fix.endswith("provision p")
 
 
 def test_every_fix_ends_in_a_command() -> None:

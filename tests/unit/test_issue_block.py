@@ -37,6 +37,12 @@ def test_it_says_what_it_is_what_ran_and_what_it_took() -> None:
     assert "secret-host" not in text and "/home/me" not in text
 
 
+def test_a_phone_is_told_by_its_model_its_processor_and_its_android() -> None:
+    facts = {**FACTS, "board": None, "hardware": {"model": "Google Pixel 6", "soc": "gs101", "system": "Android 13"}}
+    text = issue_block("c", "1", [{**NANO, "facts": facts}], [trial(1)], {})
+    assert "- device: Google Pixel 6 (gs101), Android 13, aarch64, 4.9, 4 cores, 3964 MiB\n" in text
+
+
 def test_numbers_of_two_provenances_are_never_one() -> None:
     summaries = {"t1": [value("latency_median_ms", 1.0)], "t2": [value("latency_median_ms", 3.0, "emulated")]}
     text = issue_block("c", "1", [NANO], [trial(1), trial(2)], summaries)

@@ -108,8 +108,8 @@ def test_loss_is_about_what_was_asked_and_the_same_again() -> None:
 
 def test_without_root_the_lab_offers_loopback(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    with pytest.raises(ConfigError, match="--loopback"):
-        lab.up(tmp_path / "lab", 1, 0, tmp_path, print)
+    with pytest.raises(ConfigError, match=r"sudo edgefleet lab up --ssh 1 --adb 2\n.*up --loopback --ssh 1 --adb 0$"):
+        lab.up(tmp_path / "lab", 1, 2, tmp_path, print)
     with pytest.raises(ConfigError, match="--adb 0"):
         lab.up(tmp_path / "lab", 1, 1, tmp_path, print, unprivileged=True)
     assert not (tmp_path / "lab").exists()
