@@ -15,10 +15,15 @@ GAP_S = 0.5                                     # push, start, load the branches
 
 def needed_s(trials: Iterable[Trial], fleet: FleetSpec, cooldown_s: float = 0.0) -> float:
     """Seconds from the first trial's start to the last one's end."""
+    return span_s(((trial.device, trial_s(trial)) for trial in trials), fleet, cooldown_s)
+
+
+def span_s(trials: Iterable[tuple[str, float]], fleet: FleetSpec, cooldown_s: float = 0.0) -> float:
+    """The same for trials that may have no id yet: of each its device, and its seconds with what surrounds it."""
     waiting: dict[str, deque[float]] = {}
-    for trial in trials:
-        seconds = 0.0 if fleet.devices[trial.device].transport == "simulated" else trial_s(trial) + cooldown_s
-        waiting.setdefault(trial.device, deque()).append(seconds)
+    for device, seconds in trials:
+        takes_s = 0.0 if fleet.devices[device].transport == "simulated" else seconds + cooldown_s
+        waiting.setdefault(device, deque()).append(takes_s)
     free = {name: group.limit for name, group in fleet.groups.items()}
     running: list[tuple[float, str]] = []
     now = 0.0

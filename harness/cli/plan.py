@@ -49,25 +49,28 @@ def plan(
 def described(resolved: "Resolved", home: "Home | None") -> dict[str, Any]:
     """The plan as JSON: every trial with its id and state, what is left out, what is left to do."""
     from harness.driver import FINISHED
-    from harness.estimate import needed_s
+    from harness.estimate import GAP_S, span_s, trial_s
     from harness.resolve import known_states
 
     states = known_states(home, [trial.id for trial in resolved.plan.trials])
     left = [trial for trial in resolved.plan.trials if states.get(trial.id) not in FINISHED]
     spec = resolved.campaign
+    seconds = spec.trial.warmup_s + spec.trial.duration_s
+    to_run = [(trial.device, trial_s(trial)) for trial in left] + [
+        (one.cell.device, seconds + GAP_S) for one in resolved.plan.unnamed]
     return {
         "campaign": spec.name,
         "fleet": str(resolved.fleet_path) if resolved.fleet_path else None,
         "home": str(home.path) if home else None,
         "trials": [_row(trial, states.get(trial.id, "pending")) for trial in resolved.plan.trials]
         + [{"id": None, **one.cell._asdict(), "adapter": spec.method(one.cell.method).adapter, "repeat": one.repeat,
-            "seconds": spec.trial.warmup_s + spec.trial.duration_s, "state": "unnamed", "reason": one.reason}
+            "seconds": seconds, "state": "unnamed", "reason": one.reason}
            for one in resolved.plan.unnamed],
         "excluded": [one._asdict() for one in resolved.plan.excluded],
         "notes": [*resolved.plan.notes, *(f"{name}: {why}" for name, why in resolved.silent.items())],
         **{state: sum(one == state for one in states.values()) for state in FINISHED},
-        "remaining": len(left) + len(resolved.plan.unnamed),
-        "needed_s": round(needed_s(left, resolved.fleet, spec.preflight.cooldown_s), 1),
+        "remaining": len(to_run),
+        "needed_s": round(span_s(to_run, resolved.fleet, spec.preflight.cooldown_s), 1),
     }
 
 
@@ -87,5 +90,6 @@ def _tell(value: dict[str, Any], resolved: "Resolved", campaign: Path) -> None:
     if len(resolved.bundles) < len(resolved.recipes):
         _output.words(f"build what is missing with: edgefleet build {campaign}")
     ended = "".join(f", {value[state]} {state}" for state in ("failed", "skipped") if value[state])
+    training = " and the training" if value["needed_s"] and len(resolved.bundles) < len(resolved.recipes) else ""
     _output.words(f"{len(value['trials'])} trials: {value['done']} done{ended}, {value['remaining']} to run"
-                  + (f", about {_output.in_words(value['needed_s'])}" if value["needed_s"] else ""))
+                  + (f", about {_output.in_words(value['needed_s'])}{training}" if value["needed_s"] else ""))

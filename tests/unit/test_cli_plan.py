@@ -9,6 +9,7 @@ from db.store import Store
 from harness.cli import build_app
 from harness.cli._exit import guarded
 from harness.config import load_campaign
+from harness.estimate import GAP_S
 from harness.fleet import NO_RUNTIME
 from harness.home import Home
 from harness.resolve import find_fleet, resolve
@@ -75,6 +76,20 @@ def test_a_table_for_people_says_the_same(here: Path, capsys: pytest.CaptureFixt
     assert out.count("fixed-small") == 2
     assert "excluded: fixed-small on b, digits/resnet_digits, idle: too slow" in err
     assert "6 trials: 0 done, 6 to run" in err
+
+
+def test_trials_without_ids_count_in_the_time_that_is_needed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is built is when people ask how long it takes; simulated time is none."""
+    assert plan(capsys)[0]["needed_s"] == 0.0
+    (here / "fleet.toml").write_text("[devices.a]\nslowdown = 2.0\n[devices.b]\n")
+    value, err = plan(capsys, "--offline")
+    assert value["needed_s"] == pytest.approx(6 * (1 + 5 + GAP_S))
+    assert "6 trials: 0 done, 6 to run, about 39 s and the training" in err
+
+
+def test_a_method_that_nothing_runs_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "c.toml").write_text(CAMPAIGN.replace('["fixed", "fixed-small"]', '["fixed"]').replace("exclude", "#"))
+    assert plan(capsys)[0]["notes"] == ["[methods.fixed-small] is not in matrix.method, so nothing runs it"]
 
 
 def test_offline_asks_no_device(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
