@@ -49,7 +49,7 @@ Model = TypeVar("Model", bound=Spec)
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """The file as a dict. Raises ConfigError with line and column when it is broken, and when it cannot be read."""
     try:
-        value = tomllib.loads(path.read_text(encoding="utf-8"))
+        value = tomllib.loads(path.read_text(encoding="utf-8-sig"))     # some editors begin a file with a mark
     except FileNotFoundError:
         raise ConfigError(_missing(path, what)) from None
     except OSError as error:

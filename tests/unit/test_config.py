@@ -105,6 +105,10 @@ def test_a_good_file(folder: Path) -> None:
     assert spec.preflight.max_co_cpu_pct is None
 
 
+def test_a_mark_of_unicode_at_the_start_is_no_mistake(folder: Path) -> None:
+    assert load(folder, "\ufeff" + GOOD).name == "mine"
+
+
 def test_the_defaults_are_relative_to_the_device(folder: Path) -> None:
     text = GOOD.replace('arrival = { kind = "poisson", rate = { hz = 10 } }\n', "")
     trial = load(folder, text.replace("deadline = { ms = 80 }", "")).trial
