@@ -15,7 +15,7 @@ from harness.errors import AgentCrashed, AgentFailed, DeviceNotReady, DeviceUnsu
 PIECE_B = 1 << 20                               # of a line that is read at a time
 TRACEBACK_CHARS = 20_000                        # of it that are looked at, from its end
 #: A file of the user's own as the agent unpacked it, and the line that raised.
-_OWN_FRAME = re.compile(r'^  File "[^"\n]*/plugins/(\w+/[^"\n/]+\.py)", line (\d+)', re.MULTILINE)
+_OWN_FRAME = re.compile(r'^  File ".*/plugins/(\w+/[^"\n/]+\.py)", line (\d+)', re.MULTILINE)
 
 
 def failure(state: str, journal_gz: bytes, where: str) -> EdgefleetError:

@@ -89,11 +89,12 @@ def in_words(seconds: float) -> str:
 def existing_home() -> "Home":
     """The home in use, told on stderr. Raises ConfigError when nothing was ever built or run."""
     from harness.errors import ConfigError
-    from harness.home import FOLDER
+    from harness.home import FOLDER, VARIABLE
 
     home = home_if_any()
     if home is None or not home.path.is_dir():
-        raise ConfigError(f"there is no {FOLDER}/ in {Path.cwd()} or above it, so nothing was run yet. "
+        place = f"{FOLDER}/ in {Path.cwd()} or above it" if home is None else f"folder {home}, which {VARIABLE} names"
+        raise ConfigError(f"there is no {place}, so nothing was run yet. "
                           "Try: edgefleet run workloads/campaigns/quickstart.toml")
     return home
 

@@ -30,7 +30,7 @@ def traced(error: str, message: str, file: str) -> str:
     ("ValueError: oh no", "oh no", "ValueError: oh no"), ("mine.Odd: a\nb: c", "a\nb: c", "mine.Odd: a\nb: c"),
     ("KeyError: 'x'", "'x'", "KeyError: 'x'"), ("AssertionError", "", "AssertionError: "), ("?", "odd", "odd")])
 def test_what_a_file_of_the_users_raised_is_told_with_its_class_and_line(error: str, message: str, said: str) -> None:
-    found = traced(error, message, "/d/trials/t.1/plugins/adapters/mine.py")
+    found = traced(error, message, "/my \"d\"/trials/t.1/plugins/adapters/mine.py")
     assert found == f"pi: trial t1: {said} (adapters/mine.py, line 5)"
 
 
