@@ -170,6 +170,17 @@ def test_every_mistake_is_told_in_one_sentence(folder: Path, old: str, new: str,
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize("name", ["adapters/fixed.py", "sensors/cpu.py", "methods/adascale.py", "traces/ramp.py",
+                                  "traces/idle.csv", "traces/ramp.csv"])
+def test_a_file_that_one_of_ours_would_be_taken_for_is_refused(folder: Path, name: str) -> None:
+    file = folder / "plugins" / name
+    file.parent.mkdir(exist_ok=True)
+    load(folder, GOOD)
+    file.touch()
+    with pytest.raises(ConfigError, match=f"{file} has the name of one of edgefleet's own {file.parent.name}"):
+        load(folder, GOOD)
+
+
 @pytest.mark.parametrize(("old", "new", "near"), [
     ('"movr"', "matrix.method", "'mover'"), ('"mode"', "matrix.trace", "'made'")])
 def test_a_misspelt_plugin_says_where_and_what_is_near(folder: Path, old: str, new: str, near: str) -> None:
