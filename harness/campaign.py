@@ -199,7 +199,7 @@ def _text_sha256(path: str) -> str:
 
 
 def _cells(campaign: CampaignSpec, fleet: FleetSpec, where: str) -> tuple[list[Cell], list[Excluded], list[str]]:
-    """The cells that are left, those that are excluded, and a note for each exclude that matches nothing."""
+    """The cells that are left, those that are excluded, and a note for each exclude and method to no effect."""
     matrix = campaign.matrix
     for key, values in matrix:
         if values == () and (key not in ("task", "model", "workload") or not matrix.workloads):
@@ -222,6 +222,8 @@ def _cells(campaign: CampaignSpec, fleet: FleetSpec, where: str) -> tuple[list[C
         _check_peers(fleet, cell.device, campaign.method(cell.method).peers, f"{where} (methods.{cell.method}.peers)")
     notes = [f"exclude[{index}] matches nothing in the matrix"
              for index in range(len(campaign.exclude)) if index not in used]
+    notes += [f"[methods.{label}] is not in matrix.method, so nothing runs it"
+              for label in campaign.methods if label not in matrix.method]
     return cells, list(excluded), notes
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from harness.config import CampaignSpec
 
 OFFLOADING = "remote"                           # the engine that has peers
+TRACES = "workloads.traces"
+PACKAGES = ("device_agents.adapters", "device_agents.engines", "device_agents.sensors", "device_agents.energy",
+            "workloads.tasks", "workloads.models", "workloads.methods", TRACES)
 PROCESSORS = ("cpu", "gpu", "npu")
 
 
@@ -42,6 +45,7 @@ def check_processors(spec: "CampaignSpec", path: Path) -> None:
 
 def check_names(spec: "CampaignSpec", path: Path, imported: Iterable[str]) -> None:
     """Every name in the file is a file name in a folder; say which is not."""
+    _check_shadows(spec, path)
     adapters = _plugins("device_agents.adapters", spec)
     _known("method", spec.matrix.method, {*adapters, *spec.methods}, f"{path} (matrix.method)")
     engines = _plugins("device_agents.engines", spec)
@@ -59,6 +63,17 @@ def check_names(spec: "CampaignSpec", path: Path, imported: Iterable[str]) -> No
     _known("trace", spec.matrix.trace, trace_names(spec.plugin_dirs), f"{path} (matrix.trace)")
 
 
+def _check_shadows(spec: "CampaignSpec", path: Path) -> None:
+    """A file of the user's with the name of one of ours would be passed over, and ours run under its name."""
+    for package in PACKAGES:
+        own = trace_names(()) if package == TRACES else registry.names(package)
+        folder = package.rpartition(".")[2]
+        for file in [one for plugins in spec.plugin_dirs for one in sorted(Path(plugins, folder).glob("*.*"))]:
+            if file.stem in own and file.suffix in (".py", ".csv" * (package == TRACES)):
+                raise ConfigError(f"{path}: {file} has the name of one of edgefleet's own {folder}, which would be "
+                                  "used in its place. Give it another name.")
+
+
 def _check_peers(spec: "CampaignSpec", label: str, where: str) -> None:
     method, engine = spec.method(label), spec.engine(label)
     if method.peers and engine != OFFLOADING:
@@ -69,9 +84,9 @@ def _check_peers(spec: "CampaignSpec", label: str, where: str) -> None:
 
 def trace_names(plugin_dirs: Iterable[str]) -> list[str]:
     """Load traces are generators (NAME.py) or tables (NAME.csv), in workloads/traces/ and the user's traces/."""
-    folders = [*importlib.import_module("workloads.traces").__path__, *(f"{one}/traces" for one in plugin_dirs)]
+    folders = [*importlib.import_module(TRACES).__path__, *(f"{one}/traces" for one in plugin_dirs)]
     tables = {file.stem for folder in folders for file in Path(folder).glob("*.csv")}
-    return sorted(tables | set(registry.names("workloads.traces", plugin_dirs)))
+    return sorted(tables | set(registry.names(TRACES, plugin_dirs)))
 
 
 def _plugins(package: str, spec: "CampaignSpec") -> list[str]:

@@ -82,7 +82,8 @@ def _reach(spec: DeviceSpec) -> str:
         return f"check its cable, power and address, then type: {on_device(spec, 'true')} && {again}"
     if spec.transport == "adb":
         return f"check its cable and power, unlock it, then type: {adb_here(spec, 'devices', '-l')} && {again}"
-    return f"set `python` of this device in fleet.toml to a Python >= 3.6 of this machine, then type: {again}"
+    return ("set `python` of this device in fleet.toml to a Python >= 3.6 of this machine, and `home`, where it has "
+            f"one, to a folder that you may write, then type: {again}")
 
 
 def _engines(spec: DeviceSpec, facts: Mapping[str, Any]) -> list[Finding]:

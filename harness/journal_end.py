@@ -6,12 +6,16 @@ crash, never an exception of this file's own.
 import gzip
 import io
 import json
+import re
 from contextlib import suppress
 from typing import Any
 
 from harness.errors import AgentCrashed, AgentFailed, DeviceNotReady, DeviceUnsupported, EdgefleetError
 
 PIECE_B = 1 << 20                               # of a line that is read at a time
+TRACEBACK_CHARS = 20_000                        # of it that are looked at, from its end
+#: A file of the user's own as the agent unpacked it, and the line that raised.
+_OWN_FRAME = re.compile(r'^  File ".*/plugins/(\w+/[^"\n/]+\.py)", line (\d+)', re.MULTILINE)
 
 
 def failure(state: str, journal_gz: bytes, where: str) -> EdgefleetError:
@@ -21,12 +25,22 @@ def failure(state: str, journal_gz: bytes, where: str) -> EdgefleetError:
     if last is None:
         shown = tail[:200].decode("utf-8", "replace").rstrip("\n") or "no line"
         return AgentCrashed(f"{where}: the agent died; its journal ends after {count} lines with: {shown}")
-    kind, message = last.get("error"), f"{where}: {last.get('message')}"
+    kind, message = last.get("error"), f"{where}: {_said(last)}"
     if kind == "not_ready":
         return DeviceNotReady(message)
     if kind == "unsupported":
         return DeviceUnsupported(message)
     return AgentFailed(message, blame="user" if kind == "user" else "harness")
+
+
+def _said(last: dict[str, Any]) -> str:
+    """The agent's last words; those of an exception in a file of the user's own with its class, file and line."""
+    message, text = str(last.get("message")), str(last.get("traceback"))[-TRACEBACK_CHARS:]
+    frames = _OWN_FRAME.findall(text)
+    if not frames:
+        return message
+    kind = re.search(rf"^([A-Za-z_][\w.]*)(?:: )?{re.escape(message)}$", text.rstrip("\n"), re.MULTILINE)
+    return f"{kind[1] + ': ' if kind else ''}{message} ({frames[-1][0]}, line {frames[-1][1]})"
 
 
 def _tail(journal_gz: bytes) -> tuple[int, bytes]:

@@ -24,6 +24,15 @@ def _file_name(value: str) -> str:
     return value
 
 
+#: What is wanted, by pydantic's name of the mistake, in the words of a TOML file instead of Python's.
+_WANTED = {
+    "tuple_type": "a list is needed, in brackets", "list_type": "a list is needed, in brackets",
+    "model_type": "a table is needed, as { key = ... }", "dict_type": "a table is needed, as { key = ... }",
+    "string_type": "text is needed, in quotes", "path_type": "a path is needed, in quotes",
+    "int_type": "a whole number is needed, without quotes", "float_type": "a number is needed, without quotes",
+    "int_from_float": "a whole number is needed",
+}
+
 #: A name that is safe as a file name, as part of an id and on a command line.
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN), AfterValidator(_file_name)]
 
@@ -40,7 +49,7 @@ Model = TypeVar("Model", bound=Spec)
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """The file as a dict. Raises ConfigError with line and column when it is broken, and when it cannot be read."""
     try:
-        value = tomllib.loads(path.read_text(encoding="utf-8"))
+        value = tomllib.loads(path.read_text(encoding="utf-8-sig"))     # some editors begin a file with a mark
     except FileNotFoundError:
         raise ConfigError(_missing(path, what)) from None
     except OSError as error:
@@ -102,7 +111,7 @@ def _sentence(model: type[BaseModel], error: Any) -> str:
     if kind == "value_error":
         message = message.removeprefix("Value error, ")
         return f"{key}: {message}." if key else f"{message}."
-    return f"{key} = {_short(error['input'])}: {message[0].lower() + message[1:]}."
+    return f"{key} = {_short(error['input'])}: {_WANTED.get(kind) or message[0].lower() + message[1:]}."
 
 
 def _short(value: Any) -> str:

@@ -40,13 +40,16 @@ def load_trace(name: str, duration_s: float, seed: int, plugin_dirs: Sequence[st
         if generate is None:
             raise UserError(f"trace {name!r} ({module.__file__}) has no function generate(duration_s, seed)")
         trace = generate(duration_s, seed)
+        if not isinstance(trace, LoadTrace):
+            raise UserError(f"trace {name!r} ({module.__file__}): generate() returned {type(trace).__name__}, not a "
+                            "LoadTrace of device_agents.wire")
     return checked(trace._replace(name=name), str(table or name))
 
 
 def read_table(path: Path, duration_s: float) -> LoadTrace:
     """A CSV file with a header. An empty cell keeps nothing: the column is undefined there."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             lines = [line for line in csv.reader(file) if line and not line[0].startswith("#")]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None

@@ -9,12 +9,25 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 DEBUG = "EDGEFLEET_DEBUG"
 BAD_INPUT, DEVICE_TROUBLE, FAILED, INTERRUPTED, BROKEN_PIPE = 2, 3, 1, 130, 141
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
+_OWN_MODULE = "edgefleet_plugin_"               # how the registry calls a user's file
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def open_streams() -> None:
+    """A stream that the caller closed (`>&-`) leads nowhere, instead of to the next file that happens to be opened."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
 
 
 def guarded(app: Any, arguments: list[str]) -> int:
@@ -61,12 +74,26 @@ def explain(error: BaseException) -> tuple[str, int]:
         place = f" ({error.filename})" if error.filename else ""
         todo = "free some space" if error.errno in _DISK_IS_FULL else "check the permissions"
         return f"{error.strerror}{place}: {todo} and run the same command again; nothing is lost", BAD_INPUT
+    own = [frame for frame in traceback.walk_tb(error.__traceback__)
+           if str(frame[0].f_globals.get("__name__")).startswith(_OWN_MODULE)]
+    if own:
+        return _in_a_plugin(error, *own[-1]), BAD_INPUT
     return _unexpected(error), FAILED
 
 
+def _in_a_plugin(error: BaseException, frame: FrameType, line: int) -> str:
+    if os.environ.get(DEBUG):
+        sys.stderr.write("".join(traceback.format_exception(error)))
+    return f"{frame.f_code.co_filename}, line {line}: {_summary(error)}; mend the file and try again (`edgefleet " \
+           "--debug ...` shows the traceback)"
+
+
+def _summary(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
 def _unexpected(error: BaseException) -> str:
-    text = "".join(traceback.format_exception(error))
-    summary = f"{type(error).__name__}: {error}".splitlines()[0]
+    text, summary = "".join(traceback.format_exception(error)), _summary(error)
     if os.environ.get(DEBUG):
         sys.stderr.write(text)
         return f"unexpected {summary}"

@@ -55,14 +55,15 @@ def described(resolved: "Resolved", home: "Home | None") -> dict[str, Any]:
     states = known_states(home, [trial.id for trial in resolved.plan.trials])
     spec = resolved.campaign
     left = [(trial.device, window_s(trial)) for trial in resolved.plan.trials if states.get(trial.id) not in FINISHED]
-    left += [(one.cell.device, spec.trial.warmup_s + spec.trial.duration_s) for one in resolved.plan.unnamed]
+    seconds = spec.trial.warmup_s + spec.trial.duration_s
+    left += [(one.cell.device, seconds) for one in resolved.plan.unnamed]
     return {
         "campaign": spec.name,
         "fleet": str(resolved.fleet_path) if resolved.fleet_path else None,
         "home": str(home.path) if home else None,
         "trials": [_row(trial, states.get(trial.id, "pending")) for trial in resolved.plan.trials]
         + [{"id": None, **one.cell._asdict(), "adapter": spec.method(one.cell.method).adapter, "repeat": one.repeat,
-            "seconds": spec.trial.warmup_s + spec.trial.duration_s, "state": "unnamed", "reason": one.reason}
+            "seconds": seconds, "state": "unnamed", "reason": one.reason}
            for one in resolved.plan.unnamed],
         "excluded": [one._asdict() for one in resolved.plan.excluded],
         "notes": [*resolved.plan.notes, *(f"{name}: {why}" for name, why in resolved.silent.items())],

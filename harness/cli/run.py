@@ -37,7 +37,11 @@ def run(
     from db.store import Store
     from harness.cli._progress import Progress
     from harness.driver import missing, record_plan, run_missing
+    from harness.errors import ConfigError
+    from harness.scheduler import SCHEDULERS
 
+    if scheduler not in SCHEDULERS:             # before hours of training, and also when nothing is left to run
+        raise ConfigError.unknown("scheduler", scheduler, SCHEDULERS, "--scheduler")
     home = _output.new_home()
     resolved = _resolved(campaign, fleet, home)
     retry = ("failed", "skipped") if retry_failed else ()

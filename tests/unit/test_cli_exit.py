@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from db.errors import StoreError
+from device_agents import registry
 from device_agents.registry import BadPlugin, UnknownPlugin
 from device_agents.seams import Unsupported, UserError
 from harness.cli import build_app
@@ -58,6 +59,35 @@ def test_a_bug_is_one_line_and_its_traceback_is_kept_in_the_home(
     kept, = edgefleet_home.glob("crash-*.log")
     assert str(kept) in err
     assert "Traceback" in kept.read_text()
+
+
+def test_what_a_users_file_raises_is_told_with_its_place_and_is_no_bug_of_ours(
+        tmp_path: Path, edgefleet_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/mine.py").write_text("import json\n\njson.loads('{')\n")
+    with pytest.raises(ValueError) as caught:
+        registry.load_module("workloads.models", "mine", [str(tmp_path)])
+    assert guarded(app_that_raises(caught.value), []) == 2
+    err = capsys.readouterr().err
+    assert f"{tmp_path / 'models/mine.py'}, line 3: JSONDecodeError: Expecting" in err
+    assert "Traceback" not in err and not list(edgefleet_home.iterdir())
+
+
+@pytest.mark.parametrize("closed", ["stdin", "stdout", "stderr"])
+def test_a_stream_that_is_closed_is_no_error(closed: str) -> None:
+    command = f"{sys.executable} -m harness.cli describe resnet_digits --json"
+    number = ("stdin", "stdout", "stderr").index(closed)
+    done = subprocess.run(["sh", "-c", f"{command} {number}{'<' if number == 0 else '>'}&-"], capture_output=True,
+                          check=False, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ('"params"' in done.stdout) == (closed != "stdout")
+
+
+def test_an_unknown_scheduler_is_told_before_anything_is_done(
+        edgefleet_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(build_app(), ["run", "c.toml", "--scheduler", "slurm"]) == 2
+    assert "unknown scheduler 'slurm' in --scheduler. There is: inline, ray." in capsys.readouterr().err
+    assert not list(edgefleet_home.iterdir())
 
 
 def test_debug_shows_the_traceback_instead(

@@ -79,6 +79,11 @@ def test_a_table_for_people_says_the_same(here: Path, capsys: pytest.CaptureFixt
     assert "6 trials: 0 done, 6 to run" in err
 
 
+def test_a_method_that_nothing_runs_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "c.toml").write_text(CAMPAIGN.replace('["fixed", "fixed-small"]', '["fixed"]').replace("exclude", "#"))
+    assert plan(capsys)[0]["notes"] == ["[methods.fixed-small] is not in matrix.method, so nothing runs it"]
+
+
 def test_offline_asks_no_device(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "fleet.toml").write_text(FLEET + "[devices.real]\n")
     value, err = plan(capsys, "--offline")

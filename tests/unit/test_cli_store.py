@@ -162,3 +162,11 @@ def test_without_a_home_a_verb_says_how_to_get_one(
     assert (code, out) == (2, "")
     assert "Try: edgefleet run workloads/campaigns/quickstart.toml" in err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_home_that_is_named_and_not_there_is_told_by_its_name(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """And not by the folder that it would be looked for in without EDGEFLEET_HOME."""
+    monkeypatch.setenv("EDGEFLEET_HOME", str(tmp_path / "misspelt"))
+    assert guarded(build_app(), ["status"]) == 2
+    assert f"there is no folder {tmp_path / 'misspelt'}, which EDGEFLEET_HOME names" in capsys.readouterr().err

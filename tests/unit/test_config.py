@@ -105,6 +105,10 @@ def test_a_good_file(folder: Path) -> None:
     assert spec.preflight.max_co_cpu_pct is None
 
 
+def test_a_mark_of_unicode_at_the_start_is_no_mistake(folder: Path) -> None:
+    assert load(folder, "\ufeff" + GOOD).name == "mine"
+
+
 def test_the_defaults_are_relative_to_the_device(folder: Path) -> None:
     text = GOOD.replace('arrival = { kind = "poisson", rate = { hz = 10 } }\n', "")
     trial = load(folder, text.replace("deadline = { ms = 80 }", "")).trial
@@ -126,7 +130,7 @@ def test_fleet_is_relative_to_the_campaign_file(folder: Path) -> None:
     ('name = "mine"', 'name = "../mine"', "name = '../mine' is no name: letters, digits"),
     ('name = "mine"', 'name = "mine.part"', "must not end in '.' or '.part'"),
     ("duration_s = 12", "duration_s = -12", "trial.duration_s = -12: input should be greater than 0"),
-    ("duration_s = 12", 'duration_s = "12"', "trial.duration_s = '12': input should be a valid number"),
+    ("duration_s = 12", 'duration_s = "12"', "trial.duration_s = '12': a number is needed, without quotes"),
     ("duration_s = 12", "duration_s = nan", "trial.duration_s = nan is not a finite number"),
     ('branch = "full"', "branch = 2026-01-01", "methods.still-full.branch = 2026-01-01 is a date"),
     ("repeats = 2", "repeats = 0", "repeats = 0"),
@@ -148,7 +152,12 @@ def test_fleet_is_relative_to_the_campaign_file(folder: Path) -> None:
     ('task = ["toy"]', 'task = ["toi"]', "unknown task 'toi'"),
     ('model = ["net"]', 'model = ["nte"]', "unknown model 'nte'"),
     ('trace = ["flat", "made"]', 'trace = ["flat", "mode"]', "unknown trace 'mode'"),
-    ('trace = ["flat", "made"]', 'trace = "flat"', "matrix.trace = 'flat'"),
+    ('trace = ["flat", "made"]', 'trace = "flat"', "matrix.trace = 'flat': a list is needed, in brackets"),
+    ("seed = 7", "seed = '7'", "seed = '7': a whole number is needed, without quotes"),
+    ("repeats = 2", "repeats = 2.5", "repeats = 2.5: a whole number is needed"),
+    ('name = "mine"', "name = 3", "name = 3: text is needed, in quotes"),
+    ('plugins = "plugins"', "plugins = 3", "plugins = 3: a path is needed, in quotes"),
+    ("{ ms = 80 }", "80", "trial.deadline = 80: a table is needed, as { key = ... }"),
     ('plugins = "plugins"', 'plugins = "plugin"', "is no folder (it is relative to the campaign file)"),
     ("seed = 7", "seed = ", "broken TOML: Invalid value (at line 3, column 8)"),
 ])
@@ -159,6 +168,17 @@ def test_every_mistake_is_told_in_one_sentence(folder: Path, old: str, new: str,
     assert said in str(caught.value)
     assert str(folder / "c.toml") in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["adapters/fixed.py", "sensors/cpu.py", "methods/adascale.py", "traces/ramp.py",
+                                  "traces/idle.csv", "traces/ramp.csv"])
+def test_a_file_that_one_of_ours_would_be_taken_for_is_refused(folder: Path, name: str) -> None:
+    file = folder / "plugins" / name
+    file.parent.mkdir(exist_ok=True)
+    load(folder, GOOD)
+    file.touch()
+    with pytest.raises(ConfigError, match=f"{file} has the name of one of edgefleet's own {file.parent.name}"):
+        load(folder, GOOD)
 
 
 @pytest.mark.parametrize(("old", "new", "near"), [

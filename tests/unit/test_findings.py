@@ -31,6 +31,7 @@ def test_a_device_that_lacks_nothing_has_no_findings() -> None:
 def test_silence_is_an_error_that_carries_the_reason() -> None:
     finding, = examine(HOST, None, "no answer in 60 s")
     assert (finding.level, finding.text) == ("error", "no answer in 60 s")
+    assert "`python`" in finding.fix and "`home`" in finding.fix    # either keeps a local agent from being put there
 
 
 def test_a_missing_runtime_is_an_error_and_replay_does_not_count_as_one() -> None:

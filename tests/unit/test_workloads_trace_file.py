@@ -33,6 +33,18 @@ def test_a_users_generator_is_found_by_name(tmp_path: Path) -> None:
     assert load_trace("wave", 4.0, 3, folders).rows == ((0.0, 3.0), (2.0, 1.0))
 
 
+def test_a_mark_of_unicode_at_the_start_is_no_part_of_the_header(tmp_path: Path) -> None:
+    """Spreadsheets write one."""
+    folders = plugin(tmp_path, "sheet.csv", "\ufefft_s,cpu_pct\r\n0,10\r\n")
+    assert load_trace("sheet", 8.0, 0, folders).columns == ("t_s", "cpu_pct")
+
+
+def test_a_generator_that_returns_something_else_is_refused(tmp_path: Path) -> None:
+    folders = plugin(tmp_path, "lost.py", "def generate(duration_s, seed):\n    pass\n")
+    with pytest.raises(UserError, match=r"lost\.py\): generate\(\) returned NoneType, not a LoadTrace"):
+        load_trace("lost", 4.0, 3, folders)
+
+
 @pytest.mark.parametrize(("text", "says"), [
     ("t_s,cpu_pc\n0,1\n", "Did you mean 'cpu_pct'"),
     ("cpu_pct,t_s\n0,1\n", "first column"),
