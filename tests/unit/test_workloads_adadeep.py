@@ -71,6 +71,14 @@ def test_the_derived_bundle_shares_full_and_samples_with_its_parent(built: Any) 
     assert made.settings == {"branch": "adadeep"}
 
 
+def test_an_imported_bundle_is_refused_for_want_of_weights(built: Any) -> None:
+    case = case_of(built)
+    branches = tuple(branch._replace(kind="imported") for branch in case.parent.bundle.branches)
+    imported = case.parent._replace(bundle=case.parent.bundle._replace(branches=branches, model="mine"))
+    with pytest.raises(UserError, match=r"adadeep needs trained weights, but bundle \w+ was imported"):
+        Adadeep().prepare(case._replace(parent=imported), lambda _: None)
+
+
 def test_a_tighter_deadline_picks_cheaper_operators(built: Any) -> None:
     loose, tight = prepared(built, 20.0, energy_weight=0.0), prepared(built, 3.5, energy_weight=0.0)
     macs = [made.bundle.bundle.branches[1].macs for made in (loose, tight) if made.bundle]

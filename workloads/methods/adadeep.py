@@ -90,13 +90,16 @@ class Adadeep(Method):
         return {}                               # all that it knows depends on the device
 
     def prepare(self, case: DeviceCase, report: Report) -> Prepared:
-        """Search, fine-tune, derive. Raises UserError: bad settings, no costs, weights that are gone."""
+        """Search, fine-tune, derive. Raises UserError: bad settings, an imported bundle, no costs, weights gone."""
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")     # before torch; build.py says why
         from workloads import derive, dqn
         from workloads.bundle import write_search
         from workloads.recipe import load_task
 
         settings, began = checked(case.settings), time.monotonic()
+        if any(branch.kind == "imported" for branch in case.parent.bundle.branches):
+            raise UserError(f"adadeep needs trained weights, but bundle {case.parent.bundle.id[:12]} was imported; "
+                            "leave adadeep out, or train a model of your own")
         task = load_task(case.parent.bundle.task, case.plugin_dirs)
         data = task.load()
         judge = _judge(case, settings, task, data)
