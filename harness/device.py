@@ -27,6 +27,7 @@ from harness.errors import (
 )
 from harness.fleet import DeviceSpec
 from harness.home import Home
+from harness.runtimes import telemetry
 from harness.seams import Completed, Transport
 
 QUICK_S = 60.0                                  # deadline of a verb that only looks
@@ -80,6 +81,7 @@ def open_probed(spec: DeviceSpec, home: Home,
 
 def open_transport(spec: DeviceSpec, home: Home) -> AgentTransport:
     """The cable alone, for what comes before an agent."""
+    spec = spec.model_copy(update={"env": {**telemetry.OFF, **spec.env}})
     module = registry.load_module("harness.transports", spec.transport)
     made = [value for name, value in vars(module).items()
             if isinstance(value, type) and value.__module__ == module.__name__ and name.endswith("Transport")]

@@ -28,6 +28,14 @@ _DUMPSYS = """\
 cat "/sys/android/dumpsys.$1" 2>/dev/null || { echo "Can't find service: $1"; exit 1; }
 """
 
+_SETTINGS = """\
+#!/bin/sh
+# Stands in for Android's settings.
+cat "/sys/android/settings.$3" 2>/dev/null || echo null
+"""
+
+_STATE = {"screen_brightness": 102, "wifi_on": 1, "bluetooth_on": 0, "mobile_data": 1, "airplane_mode_on": 0}
+
 _BATTERY = """\
 Current Battery Service state:
   AC powered: false
@@ -67,6 +75,8 @@ def phone() -> Board:
         SYNTHETIC: "Every sensor of this device is a fixture.\n",
         "android/properties": "".join(f"{name}={value}\n" for name, value in _PROPERTIES.items()),
         "android/dumpsys.battery": _BATTERY,
+        "android/dumpsys.power": "Power Manager State:\n  mWakefulness=Awake\n",
+        **{f"android/settings.{name}": f"{value}\n" for name, value in _STATE.items()},
         "android/dumpsys.thermalservice": _THERMAL.format(status=0, cpu_c=38.1, skin_c=34.2),
         f"{supply}type": "Battery\n", f"{supply}status": "Discharging\n", f"{supply}capacity": "67\n",
         f"{supply}voltage_now": "3964000\n", f"{supply}current_now": "-251000\n",
@@ -79,6 +89,7 @@ def phone() -> Board:
     hot = {"class/thermal/thermal_zone0/temp": "91000\n",
            "android/dumpsys.thermalservice": _THERMAL.format(status=3, cpu_c=91.0, skin_c=47.9),
            **cpufreq({0: (1803000, 738000), 4: (2253000, 799000), 6: (2802000, 851000)})}
-    files = {"usr/bin/getprop": _GETPROP, "usr/bin/dumpsys": _DUMPSYS, "data/local/tmp/.keep": "",
-             "system/bin/dumpsys": _DUMPSYS}    # the agent asks where Android has it, a person by PATH
+    # The agent asks where Android has its tools, a person by PATH.
+    files = {"usr/bin/getprop": _GETPROP, "usr/bin/dumpsys": _DUMPSYS, "system/bin/dumpsys": _DUMPSYS,
+             "system/bin/settings": _SETTINGS, "data/local/tmp/.keep": ""}
     return Board("phone", "android-phone", 8192, files, sys_files, hot)

@@ -10,7 +10,7 @@ from device_agents.wire import Context, unit_of
 
 PACKAGE = "device_agents.sensors"
 NAMES = registry.names(PACKAGE)
-FLAGS = ("throttled", "charging")
+FLAGS = ("throttled", "charging", "awake", "wifi_on", "bluetooth_on", "mobile_data_on", "airplane_mode_on")
 #: files that some sensor reads, each to be filled with nonsense
 PATHS = (
     "proc/stat", "proc/meminfo", f"proc/{os.getpid()}/stat", f"proc/{os.getpid()}/statm", "proc/pressure/cpu",

@@ -68,6 +68,10 @@ def test_every_trial_on_every_device_over_both_cables(lab: Lab, campaign: Any, t
     assert done.returncode == 0, done.stderr
     assert query(tiny_home, "select device, state, count(*) from trial group by 1, 2 order by 1") == [
         (name, "done", 2) for name in sorted(names)]
+    for name in names:                          # the agent's folder is all that they have of us
+        folders = "/home/device", "/data/local/tmp"
+        left = lab.box(name).enter("find", *folders, "-mindepth", "1", "-maxdepth", "1").stdout.decode().split()
+        assert {Path(one).name for one in left} - {".keep"} in ({".edgefleet-agent"}, {"edgefleet"}), left
 
 
 @pytest.mark.parametrize("kinds", [("kill-session",), ("cut", "restore"), ("freeze", "restore")])

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from harness.agent_zip import build_agent
-from harness.device import Device, Waited, held_trials
+from harness.device import Device, Waited, held_trials, open_transport
 from harness.errors import AgentCrashed, AgentFailed, DeviceNotReady, DeviceUnreachable, DeviceUnsupported
 from harness.fleet import DeviceSpec
+from harness.home import Home
 from harness.seams import Completed
 
 JOURNAL = b"".join(b'{"seq":%d,"kind":"x"}\n' % number for number in range(5000))
@@ -96,3 +97,11 @@ def test_what_is_here_already_is_not_held(tmp_path: Path) -> None:
     facts = {"trials": [{"id": "t", "attempt": number, "state": "done"} for number in (1, 2, 3)]}
     assert held_trials(facts, {("t", 3)}) == {"t": (2, "done")}
     assert held_trials(facts, {("t", 1), ("t", 2), ("t", 3)}) == {}
+
+
+def test_a_device_s_onnxruntime_tells_its_maker_nothing_unless_asked_to(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    for env, said in (({}, b"1\n"), ({"ORT_DISABLE_TELEMETRY": "0"}, b"0\n")):
+        transport = open_transport(DeviceSpec(name="here", env=env), Home(tmp_path))
+        assert transport.run(["printenv", "ORT_DISABLE_TELEMETRY"], 20.0).stdout == said
