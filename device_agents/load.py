@@ -49,6 +49,7 @@ class LoadPlayer:
             raise UserError("trace %s asks for traffic_mbps, and the trial has no peer to send it to" % trace.name)
         self._arrived = mmap.mmap(-1, mmap.PAGESIZE)                    # shared with the child that sends
         self._files = Files()
+        self._every_cpu = os.sched_getaffinity(0)
         self._children: List[Child] = []
         self._stopping = threading.Event()
         self._thread: Optional[threading.Thread] = None
@@ -59,7 +60,14 @@ class LoadPlayer:
         """Forks the children, which wait for t0. Call it from the thread that lives as long as the agent: the kernel
         kills a child when the thread that forked it ends."""
         self._t0_ns = t0_ns
-        prctl = load_child.find_prctl()
+        own_cpus = os.sched_getaffinity(0)      # of an engine that is kept to some; a load is not
+        os.sched_setaffinity(0, self._every_cpu)
+        try:
+            self._begin(t0_ns, load_child.find_prctl())
+        finally:
+            os.sched_setaffinity(0, own_cpus)
+
+    def _begin(self, t0_ns: int, prctl: Any) -> None:
         if self._cpu.highest() > 0:
             shift_ns = load_child.PERIOD_NS // max(1, len(self._cores))
             for place, core in enumerate(self._cores):

@@ -1,22 +1,25 @@
 """What the engines on onnxruntime share: sessions on the CPU, batch 1, with mapped samples. onnxruntime 1.10 to 1.31.
 
 Knobs: `threads` (default 1; intra-op, no spinning, sequential execution), so that what is measured is the branch and
-not a thread pool that burns idle cores; `processor`, which can only be "cpu". numpy and onnxruntime are imported when
+not a thread pool that burns idle cores; `cpus`, the cores that loading and inference may use, as [4, 5] for two big
+ones (default: all that the process may); `processor`, which can only be "cpu". numpy and onnxruntime are imported when
 first needed; a device without them is Unsupported, not an error. Samples stay on disk and are mapped; the engine copies
 none. It refuses unknown knobs.
 """
 import mmap
 import os
-from typing import Any, Callable, Dict, Union
+from typing import Any, Callable, Dict, FrozenSet, Union
 
 from device_agents.seams import Engine, Unsupported, UserError
 from device_agents.wire import BranchBundle
 
-_KNOBS = ("threads", "processor")
+_KNOBS = ("threads", "cpus", "processor")
 
 
 class OnnxEngine(Engine):
     """Sessions by branch id. infer() answers with the largest output's number: the predicted class."""
+
+    _every_cpu = _cpus = frozenset()            # type: FrozenSet[int]
 
     @classmethod
     def runtime(cls) -> str:
@@ -29,6 +32,7 @@ class OnnxEngine(Engine):
         self._store = store
         self._files = {branch.id: branch.artifact for branch in bundle.branches}
         self._sessions: Dict[str, Any] = {}
+        self._every_cpu = self._cpus = frozenset(os.sched_getaffinity(0))
         path = os.path.join(store, bundle.samples)
         shape = (bundle.count, 1) + tuple(bundle.shape)
         size_b = int(numpy.prod(shape)) * dtype.itemsize
@@ -39,11 +43,13 @@ class OnnxEngine(Engine):
         self._array: Callable[[bytes], Any] = lambda data: numpy.frombuffer(data, dtype).reshape(shape[1:])
 
     def infer(self, branch: str, sample: int) -> int:
-        run, outputs, name = self._sessions[branch]
+        run, outputs, name, cpus = self._sessions[branch]
+        if cpus is not self._cpus:
+            self._move(cpus)
         return int(run(outputs, {name: self._samples[sample]})[0].argmax())
 
     def answer(self, branch: str, data: bytes) -> int:
-        run, outputs, name = self._sessions[branch]
+        run, outputs, name, _ = self._sessions[branch]
         return int(run(outputs, {name: self._array(data)})[0].argmax())
 
     def unload(self, branch: str) -> None:
@@ -57,7 +63,8 @@ class OnnxEngine(Engine):
         return os.path.join(self._store, digest)
 
     def options(self, knobs: Dict[str, Any]) -> Any:
-        """SessionOptions; UserError for knobs that make no sense."""
+        """SessionOptions; UserError for knobs that make no sense. Puts the calling thread on its `cpus`, which the
+        threads that it starts inherit."""
         unknown = sorted(set(knobs) - set(_KNOBS))
         if unknown:
             raise UserError("engine %s has no knob %s; there is: %s" % (
@@ -68,6 +75,10 @@ class OnnxEngine(Engine):
         threads = knobs.get("threads", 1)
         if not isinstance(threads, int) or threads < 1:
             raise UserError("knob threads must be a whole number >= 1, is %r" % (threads,))
+        cpus = knobs.get("cpus")
+        if cpus is not None and not (isinstance(cpus, list) and cpus and all(type(one) is int for one in cpus)):
+            raise UserError("knob cpus must be a list of core numbers, as [0, 1], is %r" % (cpus,))
+        self._move(self._every_cpu if cpus is None else frozenset(cpus))
         options = self._onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -79,7 +90,22 @@ class OnnxEngine(Engine):
     def start_session(self, branch: str, model: Union[str, bytes], options: Any) -> None:
         """`model` = a path, or the file's bytes."""
         session = self._onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self._sessions[branch] = (session.run, [session.get_outputs()[0].name], session.get_inputs()[0].name)
+        self._sessions[branch] = (session.run, [session.get_outputs()[0].name], session.get_inputs()[0].name,
+                                  self._cpus)
+
+    def close(self) -> None:
+        if self._cpus != self._every_cpu:
+            self._move(self._every_cpu)
+
+    def _move(self, cpus: FrozenSet[int]) -> None:
+        """The calling thread to these cores, if all of them are there."""
+        missing = sorted(cpus - self._every_cpu)
+        if missing:
+            raise UserError("knob cpus names core %d; this device gives the agent: %s" % (
+                missing[0], ", ".join(map(str, sorted(self._every_cpu)))))
+        if cpus != self._cpus:
+            os.sched_setaffinity(0, cpus)
+            self._cpus = cpus
 
 
 def mapped(path: str) -> mmap.mmap:

@@ -5,11 +5,12 @@ probes over a second one twice a second, so that the link is known also while no
 what broke. `ask` never waits longer than its deadline and raises Unanswered; whoever asked serves the sample itself.
 `Place` is where a peer is and what proves it.
 """
+import collections
 import contextlib
 import socket
 import threading
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from device_agents import frames, tls
 from device_agents.frames import Channel, Refused
@@ -19,7 +20,8 @@ from device_agents.shaper import DOWN, UP, Shaper
 
 PROBE_S = 0.5
 _CONNECT_S = 2.0
-_WEIGHT = 0.5                                   # of a new reading of the link
+_WEIGHT = 0.5                                   # of a new round trip
+_RECENT = 4                                     # frames of either size, the quickest of which counts for the rate
 _SILENT = 2                                     # probes without an answer, running, after which the link is not known
 _LEAST_MS_PER_B = 1e-6                          # no byte is taken to travel quicker: 8 Gbit/s
 _LEAST_CALL_S, _CALL_S = 0.05, 1.0              # of call_s()
@@ -201,30 +203,38 @@ class Peer:
 
 
 class Known:
-    """What is known of a link: readings of probes and of inferences, smoothed."""
+    """What is known of a link, from probes and from inferences.
+
+    The rate is what a sample's frame takes longer than a small one. That is a fraction of what jitter and a busy
+    device add to either, and these only ever add: so the quickest of the recent ones are compared.
+    """
 
     def __init__(self) -> None:
         self._rtt_ms: Optional[float] = None
-        self._ms_per_b: Optional[float] = None
+        self._small_ms: Deque[float] = collections.deque(maxlen=_RECENT)
+        self._large_ms: Deque[float] = collections.deque(maxlen=_RECENT)
+        self._large_b = 0
         self._silent = 0
 
     def read(self) -> Dict[str, Optional[float]]:
-        """rtt_ms of a small frame, net_mbps that a sample travels with; None: not known now."""
-        rtt_ms, ms_per_b = self._rtt_ms, self._ms_per_b
-        if rtt_ms is None or ms_per_b is None:
-            return {"rtt_ms": rtt_ms, "net_mbps": None}
-        return {"rtt_ms": rtt_ms, "net_mbps": 8e-3 / max(_LEAST_MS_PER_B, ms_per_b)}
+        """rtt_ms of a small frame, smoothed, net_mbps that a sample travels with; None: not known now."""
+        small_ms, large_ms = tuple(self._small_ms), tuple(self._large_ms)       # another thread writes them
+        if not small_ms or not large_ms:
+            return {"rtt_ms": self._rtt_ms, "net_mbps": None}
+        ms_per_b = (min(large_ms) - min(small_ms)) / self._large_b
+        return {"rtt_ms": self._rtt_ms, "net_mbps": 8e-3 / max(_LEAST_MS_PER_B, ms_per_b)}
 
     def probed(self, small_ms: float, large_ms: float, large_b: int) -> None:
         self._silent = 0
         self._rtt_ms = _smooth(self._rtt_ms, small_ms)
-        self._ms_per_b = _smooth(self._ms_per_b, (large_ms - small_ms) / large_b)
+        self._large_b = large_b
+        self._small_ms.append(small_ms)
+        self._large_ms.append(large_ms)
 
     def worked(self, trip_ms: float, body_b: int) -> None:
-        """An inference of this size was there and back; too small ones tell nothing of the rate."""
-        rtt_ms = self._rtt_ms
-        if rtt_ms is not None and body_b >= frames.LEAST_PROBE_B:
-            self._ms_per_b = _smooth(self._ms_per_b, (trip_ms - rtt_ms) / body_b)
+        """An inference was there and back. It counts where its frame is as large as a probe's."""
+        if body_b == self._large_b:
+            self._large_ms.append(trip_ms)
 
     def unanswered(self) -> None:
         """A probe was lost."""
@@ -233,7 +243,9 @@ class Known:
             self.forget()
 
     def forget(self) -> None:
-        self._rtt_ms = self._ms_per_b = None
+        self._rtt_ms = None
+        self._small_ms.clear()
+        self._large_ms.clear()
 
 
 class Link(Sensor):

@@ -68,13 +68,13 @@ class Adascale(Adapter):
         self._since_change += 1
         wanted, reason, candidates = self._prefer(context, factor)
         if wanted == self._current:
-            self._wanted = ""
+            self._wanted, self._wanted_for = "", 0
             if self._since_change > self._patience:
                 self._patience = self._settings["patience"]     # it has held: trust changes again
         elif not all(self._fits(context, factor, self._costs[self._current], self._floor_of(self._current), 0.0)):
             self._change(wanted)
         else:
-            reason = self._wait(context, factor, wanted, reason)
+            reason = self._wait(context, factor, reason)
         return Decision(self._current, {}, reason, candidates)
 
     def _learn(self, context: Context, last: Optional[Outcome]) -> float:
@@ -124,27 +124,41 @@ class Adascale(Adapter):
             budget_ms = min(budget_ms, left_ms)
         return memory, floor, cost.latency_ms * factor <= budget_ms * (1.0 - further_margin)
 
-    def _wait(self, context: Context, factor: float, wanted: str, reason: str) -> str:
-        """One more decision in favour of `wanted`; change when there were enough. Returns the reason to give."""
-        cost = self._costs[wanted]
-        dearer = cost.latency_ms > self._costs[self._current].latency_ms
-        margin = self._settings["up_margin"] if dearer else 0.0
-        if not all(self._fits(context, factor, cost, self._floor_of(wanted), margin)):
-            self._wanted = ""
+    def _wait(self, context: Context, factor: float, reason: str) -> str:
+        """One more decision in favour of a better branch; change when there were enough. Returns the reason to give."""
+        better = self._better(context, factor)
+        if not better:
+            self._wanted, self._wanted_for = "", 0
             return "kept: a better one fits, but not by the margin"
-        self._wanted_for = self._wanted_for + 1 if wanted == self._wanted else 1
-        self._wanted = wanted
+        known = self._wanted in better          # of those that were preferred meanwhile the one that asks for least
+        self._wanted = min((self._wanted, better[0]), key=self._latency_ms) if known else better[0]
+        self._wanted_for = self._wanted_for + 1 if known else 1
         if self._wanted_for < self._patience:
             return "kept: a better one fits, not for long enough"
-        self._change(wanted)
+        self._change(self._wanted)
         return reason
+
+    def _better(self, context: Context, factor: float) -> List[str]:
+        """What is preferred to the present branch and fits by the margin that a change takes, best first."""
+        weight, present_ms, found = self._energy_weight(context), self._latency_ms(self._current), []
+        for branch in self._branches:
+            cost = self._costs[branch.id]
+            margin = self._settings["up_margin"] if cost.latency_ms > present_ms else 0.0
+            if all(self._fits(context, factor, cost, branch.accuracy, margin)):
+                found.append((self._score(branch, weight), -cost.latency_ms, branch.id))
+        present = next(branch for branch in self._branches if branch.id == self._current)
+        least = self._score(present, weight), -present_ms
+        return [name for score, latency, name in sorted(found, reverse=True) if (score, latency) > least]
+
+    def _latency_ms(self, name: str) -> float:
+        return self._costs[name].latency_ms
 
     def _change(self, wanted: str) -> None:
         undone = wanted == self._left and self._since_change <= 2 * self._patience
         if undone:
             self._patience = min(2 * self._patience, _LONGEST_PATIENCE * self._settings["patience"])
         self._left, self._current = self._current, wanted
-        self._wanted, self._since_change, self._first_ms = "", 0, None
+        self._wanted, self._wanted_for, self._since_change, self._first_ms = "", 0, 0, None
 
     def _score(self, branch: Branch, weight: float) -> float:
         return (1.0 - weight) * self._accuracy[branch.id] - weight * self._energy[branch.id]

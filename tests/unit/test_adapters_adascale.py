@@ -110,6 +110,21 @@ def test_it_does_not_oscillate(slow: Any) -> None:
     assert played.run(400, slow).switches() <= 60           # and it calms down
 
 
+def test_one_that_fits_barely_does_not_keep_it_from_one_that_fits_amply() -> None:
+    """At 1.07 times idle `full` is within the deadline's margin, but not within that of a change to it."""
+    played = Played(rise=1.0, fall=1.0).run(10, lambda _: 4.0)
+    assert played.chosen[-1] == "exit"
+    assert played.run(60, lambda _: 1.07).chosen[-1] == "half"
+
+
+def test_patience_is_for_something_better_not_for_the_same_each_time() -> None:
+    """Now `full` fits by the margin of a change, now only `half` does: it goes to the one that fits all the time."""
+    played = Played(rise=1.0, fall=1.0).run(10, lambda _: 4.0)
+    assert played.chosen[-1] == "exit"
+    played.run(12, lambda step: 1.0 if step % 2 else 1.1)
+    assert played.chosen[-1] == "half"
+
+
 def test_a_change_upwards_waits_for_patience() -> None:
     played = Played(patience=7).run(10, lambda _: 2.0)
     assert played.chosen[-1] == "half"
