@@ -267,7 +267,7 @@ def _start_ray(address: str) -> tuple[Any, bool]:
 
     if ray.is_initialized():
         return ray, False
-    terminated = signal.getsignal(signal.SIGTERM)
+    terminated = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL     # None: of whom Python does not know
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=True,
                  logging_level="ERROR", **({"num_cpus": 1} if address == "local" else {}))
