@@ -5,6 +5,7 @@ This file is the only one that imports ray. It refuses to know what a trial does
 """
 import json
 import queue
+import signal
 import threading
 import time
 import traceback
@@ -266,12 +267,15 @@ def _start_ray(address: str) -> tuple[Any, bool]:
 
     if ray.is_initialized():
         return ray, False
+    terminated = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL     # None: of whom Python does not know
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=True,
                  logging_level="ERROR", **({"num_cpus": 1} if address == "local" else {}))
     except Exception as error:                  # on a slow machine even a bare one
         raise ConfigError(f"Ray does not start at address {address!r}: {str(error).rstrip('.')}. `--scheduler inline` "
                           "runs without it.") from None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, terminated)   # Ray's own answer to it is a dump of addresses, and an abort
     return ray, True
 
 

@@ -238,7 +238,7 @@ def _order(trial: Row) -> tuple[Any, ...]:
 def _nothing_done(campaign: str, trials: Sequence[Row], others: Sequence[str]) -> str:
     states = Counter(trial.state for trial in trials)
     counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "no trials"
-    reason = next((f" The first says: {trial.reason}" for trial in trials if trial.reason), "")
+    reason = next((f" The first says: {str(trial.reason).rstrip('.')}." for trial in trials if trial.reason), "")
     elsewhere = f" Other campaigns in the database: {', '.join(others)}." if others else ""
     return (f"the campaign {campaign!r} has nothing to report: no trial of it is done ({counted}).{reason} "
             f"See `edgefleet status`, then continue with `edgefleet run`.{elsewhere}")

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli._exit import DEBUG, guarded, open_streams
+from harness.cli._exit import DEBUG, end_as_interrupted, guarded, open_streams
 from harness.runtimes import telemetry
 
 _HELP = """Benchmark adaptive inference on a fleet of edge devices.
@@ -33,6 +33,7 @@ Data goes to stdout, words to stderr. Exit 0 all done, 1 some trial failed, 2 ba
 def main() -> None:
     """Entry point of the console script."""
     open_streams()
+    end_as_interrupted()
     os.environ.update({**telemetry.OFF, **os.environ})
     sys.exit(guarded(build_app(), sys.argv[1:]))
 

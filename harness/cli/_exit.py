@@ -5,6 +5,7 @@ never printed (unless --debug asks for it): that of an unexpected error goes to 
 """
 import errno
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -28,6 +29,11 @@ def open_streams() -> None:
                 os.dup2(nowhere, number)
                 os.close(nowhere)
             setattr(sys, name, os.fdopen(number, "w" if number else "r"))
+
+
+def end_as_interrupted() -> None:
+    """SIGTERM (a batch system, `timeout`, a shutdown) ends a verb as Ctrl-C does: in order, with one message."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def guarded(app: Any, arguments: list[str]) -> int:

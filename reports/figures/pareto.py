@@ -121,7 +121,7 @@ def _paint(figure: Figure, style: Style, table: Table, names: Sequence[str], tra
                     _method(panel, row, *series[str(row[4])], handles)
             for deadline in sorted({row[7] for row in rows if isinstance(row[7], float)}):
                 handles[_DEADLINE] = panel.axvline(deadline, color=style.muted, linestyle="--", linewidth=0.9)
-        axes[line][0].set_xlim(0, 1.06 * max(_reached(row) for row in table.rows if row[0] == name))
+        axes[line][0].set_xlim(0, 1.06 * max((_reached(row) for row in table.rows if row[0] == name), default=1.0))
         axes[line][0].margins(y=0.08)
         axes[line][0].set_ylabel("accuracy (%)")
     for panel in axes[-1]:

@@ -92,10 +92,12 @@ def test_an_agent_killed_by_sigkill_is_a_row_and_is_tried_once_more(tmp_path, ti
     assert_each_once(tiny_home, planned(campaign, tiny_home))
 
 
-def test_ctrl_c_leaves_a_campaign_that_goes_on(campaign, tiny_home):
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_leave_a_campaign_that_goes_on(campaign, tiny_home, stop):
+    """In order and with one message: Ray's own answer to SIGTERM is a dump of addresses, and an abort."""
     controller = start("run", campaign, home=tiny_home)
     wait_for(tiny_home, "select count(*) from trial where state = 'done'", 1, controller)
-    controller.send_signal(signal.SIGINT)
+    controller.send_signal(stop)
     assert controller.wait(timeout=60) == 130
     assert edgefleet("run", campaign, home=tiny_home).returncode == 0
     assert_each_once(tiny_home, planned(campaign, tiny_home))

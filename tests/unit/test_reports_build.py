@@ -144,9 +144,21 @@ def _none_done(folder: Path) -> Path:
     return path
 
 
+def test_a_device_that_was_never_even_profiled_keeps_no_other_from_its_report(tmp_path: Path) -> None:
+    """Its panels stay, and say that nothing was done."""
+    path = write_database(tmp_path, repeats=1, spoil=False, knobs={"threads": 7})   # nothing was profiled with these
+    with Store.open(path) as store:
+        for trial in store.trials():
+            if trial["device"] == "slow-class":
+                store.set_trial_state(trial["id"], "failed", "DeviceUnreachable", "link", "no answer")
+    build(path, tmp_path / "out")
+    figure = (tmp_path / "out/figures/pareto.svg").read_text()
+    assert "slow-class" in figure and figure.count("nothing done") == 2
+
+
 @pytest.mark.parametrize(("make", "campaign", "words"), [
     (_empty, None, r"no campaign yet.*edgefleet run"),
-    (_none_done, None, r"'quickstart' has nothing to report.*2 failed, 1 pending.*it fell over.*edgefleet status"),
+    (_none_done, None, r"'quickstart' has nothing to report.*2 failed, 1 pending.*it fell over\. See `edgefleet st"),
     (_one, "quikstart", r"no campaign 'quikstart'.*Did you mean 'quickstart'\?.*There is: quickstart"),
 ])
 def test_nothing_to_report_says_what_to_do_and_writes_nothing(
