@@ -10,7 +10,10 @@ import typer
 from harness.cli import _output
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from device_agents.wire import Trial
+    from harness.campaign import Excluded
     from harness.home import Home
     from harness.resolve import Resolved
 
@@ -82,8 +85,8 @@ def _row(trial: "Trial", state: str) -> dict[str, Any]:
 def _tell(value: dict[str, Any], resolved: "Resolved", campaign: Path) -> None:
     for note in value["notes"]:
         _output.words(f"note: {note}")
-    for one in resolved.plan.excluded:
-        _output.words(f"excluded: {one.method} on {one.device}, {one.task}/{one.model}, {one.trace}: {one.reason}")
+    for line in _excluded(resolved.plan.excluded):
+        _output.words(f"excluded: {line}")
     for reason in dict.fromkeys(one.reason for one in resolved.plan.unnamed):
         _output.words(f"no ids yet: {reason}")
     if len(resolved.bundles) < len(resolved.recipes):
@@ -92,3 +95,15 @@ def _tell(value: dict[str, Any], resolved: "Resolved", campaign: Path) -> None:
     ended = "".join(f", {value[state]} {state}" for state in ("failed", "skipped") if value[state])
     _output.words(f"{len(value['trials'])} trials: {value['done']} done{ended}, {value['remaining']} to run"
                   + (f", about {_output.in_words(value['needed_s'])}{first}" if value["needed_s"] else ""))
+
+
+def _excluded(cells: "Iterable[Excluded]") -> list[str]:
+    """A line for what is left out for one reason: a method and a network, devices, and on each the same traces."""
+    traces: dict[tuple[str, ...], dict[str, None]] = {}
+    for one in cells:
+        traces.setdefault((one.method, one.task, one.model, one.reason, one.device), {})[one.trace] = None
+    devices: dict[tuple[str, ...], list[str]] = {}
+    for (*what, device), found in traces.items():
+        devices.setdefault((*what, " and ".join(found)), []).append(device)
+    return [f"{method} on {' and '.join(found)}, {task}/{model}, {there}: {reason}"
+            for (method, task, model, reason, there), found in devices.items()]

@@ -6,14 +6,14 @@ import pytest
 import workloads
 from device_agents import registry
 from device_agents.wire import BranchBundle
-from harness.campaign import expand
+from harness.campaign import expand, selected
 from harness.config import load_campaign
 from harness.errors import ConfigError
 from harness.fleet import FleetSpec, load_fleet
 from tests.fakes import sample_bundle
 from workloads.bundle import BundleFolder
 from workloads.recipe import load_plugin
-from workloads.seams import Method
+from workloads.seams import Method, Model
 
 FOLDER = Path(workloads.__path__[0]) / "campaigns"
 ADAPTATION = FOLDER / "adaptation.toml"
@@ -72,3 +72,17 @@ def test_fleet_smoke_refuses_a_fleet_without_either() -> None:
     campaign = load_campaign(FOLDER / "fleet-smoke.toml")
     with pytest.raises(ConfigError, match="device tag 'phone'"):
         expand(campaign, FleetSpec.model_validate({"devices": {"other": {}}}), {}, {}, (), "fleet-smoke.toml")
+
+
+def test_each_branch_of_the_comparison_has_a_row_so_that_the_oracles_may_choose_it() -> None:
+    campaign = load_campaign(FOLDER / "methods.toml")
+    fleet = load_fleet(campaign.fleet)
+    cells = selected(campaign, fleet)
+    for model in {cell.model for cell in cells}:
+        rows = {cell.method for cell in cells if cell.model == model}
+        fixed = {campaign.methods[row].settings.get("branch", row) for row in rows
+                 if row in campaign.methods and campaign.method(row).adapter == "fixed"}
+        branches = [one.id for one in load_plugin("models", model, Model)().branches()]
+        lacking = set(branches) - fixed
+        assert lacking <= {"exit1"}, model      # the smallest of resnet20, which fixed-smallest runs
+        assert fixed <= {*branches, "full", "smallest", "idle-best"}, model

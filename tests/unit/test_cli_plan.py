@@ -84,6 +84,16 @@ def test_a_method_that_nothing_runs_is_told(here: Path, capsys: pytest.CaptureFi
     assert plan(capsys)[0]["notes"] == ["[methods.fixed-small] is not in matrix.method, so nothing runs it"]
 
 
+def test_what_is_left_out_for_one_reason_is_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And no line says more than that: a runs what is bursty."""
+    (here / "c.toml").write_text(CAMPAIGN.replace('trace = ["idle"]', 'trace = ["idle", "ramp", "bursty"]').replace(
+        'exclude = [', 'exclude = [{ method = "fixed-small", trace = "[ir]*", reason = "no" }, '))
+    _, err = plan(capsys)
+    assert [line for line in err.splitlines() if line.startswith("excluded: ")] == [
+        "excluded: fixed-small on a and b, digits/resnet_digits, idle and ramp: no",
+        "excluded: fixed-small on b, digits/resnet_digits, bursty: too slow"]
+
+
 def test_offline_asks_no_device(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "fleet.toml").write_text(FLEET + "[devices.real]\n")
     value, err = plan(capsys, "--offline")
