@@ -23,15 +23,7 @@ from harness.leases import lock_devices
 from harness.preparation import Preparation, learned_in, method_of, write_learned, write_preparation
 from harness.resolve import Resolved, Waiting
 from harness.roll_call import ask_devices, runtime_of
-from harness.runner import (
-    PROFILE_ROUNDS,
-    PROFILE_WARMUP,
-    Bench,
-    Runner,
-    deadline_ms,
-    full_latency_ms,
-    period_ms,
-)
+from harness.runner import PROFILE_ROUNDS, PROFILE_WARMUP, Bench, Runner, deadline_ms, full_latency_ms, period_ms
 from harness.tuning import Draw, Lesson, Twin, best_of, search
 from harness.tuning_traces import lesson_trace, mean_load_pct, tuning_traces, unseeded
 from workloads.bundle import BundleFolder
