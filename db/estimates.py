@@ -183,7 +183,20 @@ def _load(window: Window) -> list[Value]:
         if deviation is not None:
             kept.append(deviation <= most + share * (_mean(asked, spans) or 0.0))
     valid = float(all(kept)) if kept else None
-    return [*found, _loaded(window, "load_valid", valid, len(spans), "flag")]
+    return [*found, _loaded(window, "load_valid", valid, len(spans), "flag"), _others(window, found)]
+
+
+def _others(window: Window, load: Sequence[Value]) -> Value:
+    """What neither the trial nor its load took of the cores: work that nobody asked for."""
+    known = [row for row in window.measurements.get("co_cpu_pct", ()) if row.value is not None]
+    played = next(one for one in load if one.metric == "load_achieved_cpu_pct")
+    asked = window.measurements.get("asked_cpu_pct", ())
+    if not known or (asked and played.value is None):
+        reason = "no sensor" if not known else "what the load took is not known"
+        return _value(window, "others_cpu_pct", None, len(known), reason, "sensor")
+    taken = sum(row.value or 0.0 for row in known) / len(known) - (played.value or 0.0)
+    return _value(window, "others_cpu_pct", max(0.0, taken), len(known), None, known[0].source,
+                  provenance=known[0].provenance)
 
 
 def _loaded(window: Window, metric: str, value: float | None, n: int, unit: str | None = None) -> Value:

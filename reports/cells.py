@@ -28,6 +28,7 @@ class Metric:
     played: bool = False
 
 
+OTHERS_MOST_PCT = 20.0                          # of all cores; on a quiet host one run in thirty has more beside it
 _SHARE = (0.0, 100.0)
 _P95, _P99 = smallest_n(0.95), smallest_n(0.99)
 
@@ -58,9 +59,17 @@ TEMPERATURE = Metric("temp_max_c", Column("temp_max_c", "hottest", "°C", 1, det
                      bounds=(-math.inf, math.inf))
 LOAD_VALID = Metric("load_valid", Column("load_valid", "load achieved"), played=True)
 THROTTLED = Metric("throttled", Column("throttled", "throttled"))
+OTHERS = Metric("others_cpu_pct", Column("others_cpu_pct", "others", "% cpu", 1, about=(
+    "of all cores, taken by neither the trial nor its load")), bounds=_SHARE)
 LOAD_ASKED = Metric("load_asked_cpu_pct", Column("load_asked_cpu_pct", "load asked", "% cpu", 1), played=True)
 LOAD_ACHIEVED = Metric("load_achieved_cpu_pct", Column("load_achieved_cpu_pct", "load achieved", "% cpu", 1),
                        played=True)
+
+
+def disturbed(query: Query, trials: Sequence[Row]) -> list[Row]:
+    """Those of the trials in which others took more of the cores than a result should have beside it."""
+    return [trial for trial in trials
+            if (query.reading(trial, OTHERS.name).value or 0.0) > OTHERS_MOST_PCT]
 
 
 def readings(query: Query, trials: Sequence[Row], metric: Metric) -> list[Reading]:

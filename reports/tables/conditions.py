@@ -13,14 +13,15 @@ from reports.table import Column, Table, names
 PLACE = 60
 FOLDED = True
 
-METRICS = (cells.LOAD_ASKED, cells.LOAD_ACHIEVED, cells.ARRIVALS, cells.SERVED, cells.EXPIRED, cells.THROUGHPUT,
-           cells.SAMPLER, cells.TEMPERATURE)
+METRICS = (cells.LOAD_ASKED, cells.LOAD_ACHIEVED, cells.OTHERS, cells.ARRIVALS, cells.SERVED, cells.EXPIRED,
+           cells.THROUGHPUT, cells.SAMPLER, cells.TEMPERATURE)
 _ENDS = (Column("ready", "ready before the start", numeric=False,
                 about="preflight of each run: yes, no, or unknown where a sensor is missing"),
          Column("flags", "flags", numeric=False, about="runs that are kept and flagged"))
 _NOTES = ("Medians over runs. Load is of all cores; the harness plays it, so it is emulated on every device.",
           "A temperature that is not the device's own, of a made-up sensor file, is left out.",
-          "A run is flagged, never dropped, when its load was not achieved or its device throttled.")
+          "A run is flagged, never dropped, when its load was not achieved, its device throttled, or others took more "
+          f"than {cells.OTHERS_MOST_PCT:.0f} % of its cores: its numbers tell of them, too.")
 
 
 def make(query: Query) -> Table:
@@ -49,6 +50,8 @@ def _flags(query: Query, trials: Sequence[Row]) -> str:
     foreign = ordered({reading.provenance for reading in hot} - {trials[0].provenance})
     told = f" ({' and '.join(foreign)})" if foreign else ""
     missed = sum(reading.value == 0.0 for reading in cells.readings(query, trials, cells.LOAD_VALID))
+    busy = len(cells.disturbed(query, trials))
     found = [f"throttled in {len(hot)} of {len(trials)}{told}" if hot else "",
-             f"load not achieved in {missed} of {len(trials)}" if missed else ""]
+             f"load not achieved in {missed} of {len(trials)}" if missed else "",
+             f"others busy in {busy} of {len(trials)}" if busy else ""]
     return ", ".join(filter(None, found)) or "none"

@@ -58,6 +58,10 @@ def _notes(query: Query, modelled: bool) -> tuple[str, ...]:
              "Misses: arrivals answered late or not at all."]
     if done < len(query.trials):
         notes.append(f"The campaign is not complete: {done} of {len(query.trials)} trials are done.")
+    busy = len(cells.disturbed(query, query.trials))
+    if busy:
+        notes.append(f"In {busy} of {done} runs others took more than {cells.OTHERS_MOST_PCT:.0f} % of the cores "
+                     "(table conditions): their numbers tell of that, too. Run them again on a quiet machine.")
     if modelled:
         notes.append("Modelled joules follow from a stated power model, not from a meter, and are in no comparison.")
     if not any(len(group) >= 3 for group in query.cells):

@@ -160,6 +160,15 @@ def test_a_load_is_valid_when_it_was_achieved(asked, achieved, kind, valid):
     assert found(window([], load_rows(asked, achieved, [1.0] * len(asked), kind)))["load_valid"].value == valid
 
 
+@pytest.mark.parametrize(("co", "load", "others", "reason"), [
+    ([60.0, 70.0], ([50.0], [50.0]), 15.0, None), ([30.0], None, 30.0, None), ([5.0], ([50.0], [20.0]), 0.0, None),
+    ([], None, None, "no sensor"), ([60.0], ([50.0], [None]), None, "what the load took is not known")])
+def test_what_others_took_is_what_neither_the_trial_nor_its_load_did(co, load, others, reason):
+    rows = load_rows(*load, [1.0], "cpu_pct") if load else {}
+    value = found(window([], {**rows, "co_cpu_pct": [reading(n, one) for n, one in enumerate(co)]}))["others_cpu_pct"]
+    assert (value.value, value.reason, value.unit) == (others, reason, "%")
+
+
 def test_temperature_and_throttling():
     readings = {"temp_c": [reading(1, 50.0), reading(2, None), reading(3, 61.5)],
                 "throttled": [reading(1, 0.0), reading(2, 1.0)]}

@@ -56,6 +56,22 @@ def test_made_up_readings_are_in_no_cell_and_no_comparison(lab: Path) -> None:
         assert "emulated" in conditions.make(query).title
 
 
+def test_a_busy_machine_is_told_beside_the_numbers_that_it_spoiled(tmp_path: Path) -> None:
+    quiet = write_database(tmp_path, **FEW)
+    with opened(quiet) as query:
+        assert not any("others" in note for note in overall.make(query).notes)
+        assert {row["flags"] for row in records(conditions.make(query))} == {"none"}
+    label = "fixed-full"
+    busy = change(quiet, "UPDATE summary SET value = 20.5 WHERE metric = 'others_cpu_pct' AND trial IN "
+                         f"(SELECT id FROM trial WHERE label = '{label}')")
+    with opened(busy) as query:
+        done = len(query.trials)
+        said = f"In 1 of {done} runs others took more than 20 % "
+        assert any(note.startswith(said) for note in overall.make(query).notes)
+        flagged = {row["method"]: row["flags"] for row in records(conditions.make(query)) if row["flags"] != "none"}
+        assert flagged == {label: "others busy in 1 of 1"}
+
+
 def test_the_page_says_which_readings_are_not_measured(lab: Path) -> None:
     with opened(lab) as query:
         page = render(query)["index.html"].decode()
