@@ -2,7 +2,8 @@
 
 Called by launch.py (in the foreground, in a detached process) and by warm.py (in a fork of the warm parent). It owns
 the signals: SIGTERM, SIGINT and SIGHUP end the trial with a `failed` line. Everything that goes wrong after the journal
-is open becomes its last line.
+is open becomes its last line. A trial that hangs, in whatever code, and that nobody ends, ends itself: else it would
+hold its device for ever.
 """
 import faulthandler
 import gc
@@ -29,6 +30,7 @@ from device_agents.trial_folder import TrialFolder, read_bundle, stage_plugins
 from device_agents.wire import PROTOCOL, LoadTrace, Order
 
 _EXIT = {"done": 0, "user": 2, "unsupported": 3}
+ABANDONED_S = 300.0                            # beyond its window and warm-up; a controller ends it long before
 SWITCH_INTERVAL_S = 0.0005                     # how long the sampler's thread may keep the loop from the interpreter
 
 
@@ -41,7 +43,12 @@ def run(folder: TrialFolder, order: Order, claim: Claim) -> int:
     clock = BootClock()
     journal = Journal(folder.journal, clock)
     _stop_on_signals(journal)
-    return _EXIT.get(conclude(journal, lambda: _work(folder, order, journal, clock)), 1)
+    # Its own thread, without Python, which also ends what hangs in an inference; stderr.log then says where.
+    faulthandler.dump_traceback_later(ABANDONED_S + order.trial.warmup_s + 2 * order.trial.duration_s, exit=True)
+    try:
+        return _EXIT.get(conclude(journal, lambda: _work(folder, order, journal, clock)), 1)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _work(folder: TrialFolder, order: Order, journal: Journal, clock: Clock) -> Dict[str, Any]:

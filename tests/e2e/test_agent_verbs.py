@@ -1,13 +1,15 @@
 """The agent's verbs around a trial: what they answer, what they refuse and in which words."""
 import json
 import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 from device_agents.wire import order_to_json
 from tests import agent_kit
-from tests.agent_kit import BRANCHES, answer, call, journal_of, make_home, order_for, push, put, read
+from tests.agent_kit import BRANCHES, ROOT, agent_argv, answer, call, journal_of, make_home, order_for, push, put, read
 
 MINE = b"""
 from device_agents.seams import Engine
@@ -217,3 +219,31 @@ def test_files_are_private(home: str) -> None:
     fresh = home + "2"
     answer("missing", fresh, stdin=b"[]")
     assert os.stat(fresh).st_mode & 0o077 == 0
+
+
+HUNG = b"""
+import threading
+from device_agents.seams import Adapter
+from device_agents.wire import Decision
+class Hung(Adapter):
+    def start(self, view, learned):
+        return Decision(view.branches[0].id)
+    def decide(self, context, last):
+        threading.Event().wait(60)
+"""
+
+
+def test_a_trial_that_hangs_and_that_nobody_ends_gives_its_device_back(home: str) -> None:
+    """Its controller is gone: no one will stop it. Python's own signals are of no help against a hang in C."""
+    bundle = make_home(home)
+    adapter = put(os.path.join(home, "store"), HUNG)
+    name = push(home, order_for(bundle, method="hung", settings={}, plugins={"adapters/hung": adapter}))
+    code = ("import sys\nfrom device_agents import __main__ as agent, trial_process\n"
+            "trial_process.ABANDONED_S = 0.5\nsys.exit(agent.main(sys.argv[1:]))")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}      # capture_output is younger than Python 3.6
+    done = subprocess.run([sys.executable, "-c", code, *agent_argv("run", home, name)[3:]], cwd=ROOT, timeout=60,
+                          **pipes)
+    assert done.returncode == 1 and b"in decide" in done.stderr
+    assert journal_of(home, name)[-1]["kind"] not in ("done", "failed")
+    other = push(home, order_for(bundle, id="t2"))
+    assert call("run", home, other).returncode == 0
