@@ -37,6 +37,14 @@ def no_agent(monkeypatch: Any) -> None:
 
 
 @pytest.fixture
+def interruptible() -> Iterator[None]:
+    """What a shell starts with & ignores Ctrl-C, and so would a test session."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
 def agent(tmp_path: Path) -> Iterator[Path]:
     """An ssh-agent's socket."""
     path = tmp_path / "agent.sock"
@@ -221,7 +229,7 @@ def test_a_proxy_command_that_fails_says_why(loopback: Any, tmp_path: Path, monk
 
 
 def test_a_proxy_command_that_ends_because_we_let_go_is_not_blamed(loopback: Any, tmp_path: Path,
-                                                                   monkeypatch: Any) -> None:
+                                                                   monkeypatch: Any, interruptible: None) -> None:
     """`cat` ends well as soon as its stdin does; a Ctrl-C meanwhile is one, and no trouble of the connection."""
     monkeypatch.setattr("harness.cable.ssh_login.CONNECT_S", 0.3)
     monkeypatch.setattr("harness.cable.ssh_login.PATIENCE_S", 2.0)
