@@ -51,13 +51,13 @@ def measure(net: nn.Module, shape: tuple[int, ...], convention: str = "ours") ->
 
 def layer_macs(module: nn.Module, x: torch.Tensor, y: torch.Tensor, convention: str) -> int:
     """Multiply-accumulates of one layer that turned `x` into `y`."""
-    if isinstance(module, nn.Conv2d):
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
         return y.numel() * (module.in_channels // module.groups) * math.prod(module.kernel_size)
     if isinstance(module, nn.Linear):
         return y.numel() * module.in_features
     if convention == "thop":
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
             return 4 * x.numel() if module.affine else 2 * x.numel()
-        if isinstance(module, nn.AdaptiveAvgPool2d):
+        if isinstance(module, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d | nn.AdaptiveAvgPool3d):
             return y.numel() * (x[0, 0].numel() // y[0, 0].numel() + 1)
     return 0

@@ -8,7 +8,7 @@ from torch import nn
 from device_agents.seams import UserError
 from tests.author_database import RESNET18_CIFAR100
 from workloads.describe import describe, parse_shape
-from workloads.size import measure
+from workloads.size import CONVENTIONS, measure
 
 
 @pytest.mark.parametrize("operator", sorted(set(RESNET18_CIFAR100) - {"full"}))
@@ -83,3 +83,14 @@ def test_bad_shapes(text: str) -> None:
 
 def test_shapes() -> None:
     assert parse_shape("3X32x16") == (3, 32, 16)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_layers_count_the_same_in_one_and_in_two_dimensions(convention: str) -> None:
+    """A user's network may be one-dimensional throughout; ours have windows of one row."""
+    flat = nn.Sequential(nn.Conv1d(6, 8, 5, padding=2, groups=2), nn.BatchNorm1d(8), nn.AdaptiveAvgPool1d(4))
+    wide = nn.Sequential(nn.Conv2d(6, 8, (1, 5), padding=(0, 2), groups=2), nn.BatchNorm2d(8),
+                         nn.AdaptiveAvgPool2d((1, 4)))
+    found = measure(flat, (6, 32), convention)
+    assert found == measure(wide, (6, 1, 32), convention)
+    assert found.macs >= 8 * 32 * 3 * 5
