@@ -27,6 +27,8 @@ from device_agents.wire import Cost
 from harness.device import Device, open_device
 from harness.fleet import DeviceSpec
 from harness.home import Home
+from harness.lab import faults
+from harness.lab.wire import Shape
 from harness.transports.adb import AdbTransport
 from harness.transports.ssh import SshTransport
 from tests import lab_kit
@@ -34,6 +36,7 @@ from tests.agent_kit import make_home, order_for
 
 COMMAND = "make bench"
 SIZE_B = 50_000_000
+CABLE_MBIT = 200.0                              # as of a phone on USB 2 or Wi-Fi; the lab's wire keeps it
 ROUNDS = 7
 MANY = 20
 TRIALS = 10
@@ -56,7 +59,10 @@ def main() -> None:
             for spec in specs.values():
                 if spec.transport == "adb":
                     gap_figure(spec, folder)
-                    adb_figures(spec, files, {**os.environ, **lab.adb_environment()}, folder)
+                    environment = {**os.environ, **lab.adb_environment()}
+                    adb_figures(spec, files, environment, folder)
+                    faults.inject(lab, spec.name, "slow-link", Shape(rate_mbit=CABLE_MBIT, queue_kb=1024))
+                    cable_figures(spec, files, environment, folder)
         with lab_kit.running(folder / "many", MANY, 0, loopback=loopback) as (_, specs):
             many_figures(list(specs.values()), folder)
 
@@ -127,20 +133,36 @@ def ssh_figures(spec: DeviceSpec, files: dict[str, list[Path]], folder: Path) ->
     made.close()
 
 
-def adb_figures(spec: DeviceSpec, files: dict[str, list[Path]], environment: dict[str, str], folder: Path) -> None:
-    made = AdbTransport(spec, folder)
-    made.run(["mkdir", "-p", THERE], 20.0)
+def adb_pushes(spec: DeviceSpec, made: AdbTransport, files: dict[str, list[Path]],
+               environment: dict[str, str]) -> list[list[float]]:
+    """Seconds of: our push of one file, adb's, our push of many."""
     theirs = ["adb", "-s", str(spec.serial), "push", str(files["one"][0]), f"{THERE}/theirs"]
 
     def adb_push() -> None:
         subprocess.run(theirs, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
 
-    pushed, adbs, smalls = in_turns(lambda: push(made, files["one"]), adb_push, lambda: push(made, files["many"]))
+    made.run(["mkdir", "-p", THERE], 20.0)
+    return in_turns(lambda: push(made, files["one"]), adb_push, lambda: push(made, files["many"]))
+
+
+def adb_figures(spec: DeviceSpec, files: dict[str, list[Path]], environment: dict[str, str], folder: Path) -> None:
+    made = AdbTransport(spec, folder)
+    pushed, adbs, smalls = adb_pushes(spec, made, files, environment)
     figure("push of 50 MB over adb, rate beside `adb push`", ratio(pushed, adbs), ">= 0.9", "x",
            f"{rate_mb_s(pushed):.0f} and {rate_mb_s(adbs):.0f} MB/s, checked whole and renamed")
     figure("push of 200 files over adb, time beside one file of their size", 1 / ratio(smalls, pushed), "<= 1.3", "x")
     execs_s = [seconds(lambda: made.run(["true"], 20.0)) for _ in range(30)][5:]
     figure("adb shell `true`", statistics.median(execs_s) * 1e3, "", "ms", "a process of adb each")
+
+
+def cable_figures(spec: DeviceSpec, files: dict[str, list[Path]], environment: dict[str, str], folder: Path) -> None:
+    """The same where the cable, and not this machine's memory, is what takes the time."""
+    pushed, adbs, smalls = adb_pushes(spec, AdbTransport(spec, folder), files, environment)
+    link = f"on a link of {CABLE_MBIT:.0f} Mbit/s"
+    figure(f"push of 50 MB over adb {link}, rate beside `adb push`", ratio(pushed, adbs), ">= 0.9", "x",
+           f"{rate_mb_s(pushed):.1f} and {rate_mb_s(adbs):.1f} MB/s")
+    figure(f"push of 200 files over adb {link}, time beside one file of their size", 1 / ratio(smalls, pushed),
+           "<= 1.3", "x")
 
 
 def gap_figure(spec: DeviceSpec, folder: Path) -> None:
