@@ -41,7 +41,7 @@ def test_screen_and_radios(tmp_path: Path) -> None:
     ({"wakefulness": "Asleep"}, "awake", 0.0), ({"wakefulness": "Dozing"}, "awake", 0.0),
     ({"wifi_on": "2"}, "wifi_on", 1.0), ({"wifi_on": "3"}, "wifi_on", 0.0), ({"wifi_on": "null"}, "wifi_on", None),
     ({"screen_brightness": "2047"}, "brightness_pct", None), ({"screen_brightness": "dim"}, "brightness_pct", None)])
-def test_what_vendors_and_states_change(tmp_path: Path, changed: dict[str, Any], metric: str, value: Any) -> None:
+def test_what_vendors_and_states_change(tmp_path: Path, changed: dict, metric: str, value: Any) -> None:
     assert AndroidState().read(phone(tmp_path, **changed))[metric] == value
 
 
