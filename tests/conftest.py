@@ -1,6 +1,7 @@
 """Fixtures shared by the whole session: what is slow to make (a bundle) or to find (an old Python) is there once."""
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,14 @@ from pathlib import Path
 import pytest
 
 PLUGINS = Path(__file__).parent / "plugins"
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """What a shell starts with & ignores Ctrl-C, and so would a test session."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -225,7 +225,7 @@ def test_a_slow_link_whose_process_died_is_made_anew(lab: Lab) -> None:
 
 @pytest.mark.parametrize("end", [ConfigError, KeyboardInterrupt])
 def test_a_slow_link_that_is_not_ready_leaves_the_plain_cable(
-        lab: Lab, monkeypatch: pytest.MonkeyPatch, end: type[BaseException]) -> None:
+        lab: Lab, monkeypatch: pytest.MonkeyPatch, end: type[BaseException], interruptible: None) -> None:
     """Its deadline comes, or Ctrl-C, before its process is ready, which takes a while: it is a Python."""
     if end is ConfigError:
         monkeypatch.setattr(faults, "READY_S", 0.001)

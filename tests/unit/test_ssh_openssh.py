@@ -37,14 +37,6 @@ def no_agent(monkeypatch: Any) -> None:
 
 
 @pytest.fixture
-def interruptible() -> Iterator[None]:
-    """What a shell starts with & ignores Ctrl-C, and so would a test session."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture
 def agent(tmp_path: Path) -> Iterator[Path]:
     """An ssh-agent's socket."""
     path = tmp_path / "agent.sock"
