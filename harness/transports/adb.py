@@ -19,10 +19,12 @@ from harness.cable.adb_program import PORT, AdbProgram, Stalled, trouble
 from harness.cable.push_stream import failure
 from harness.cable.receive import CANNOT_WRITE, NO_ROOM
 from harness.cable.shell_device import STALL_S, ShellDevice, Sink
-from harness.errors import ConfigError, DeviceUnreachable, DeviceUnsupported
+from harness.errors import ConfigError, DeviceError, DeviceRefused, DeviceUnreachable, DeviceUnsupported
 from harness.fleet import DeviceSpec
 
 PROOF_S = 10.0                                  # a live phone answers `true` in less
+RECONNECT_S = 5.0                               # how long a network phone that answers wrongly is connected anew
+LOOK_AGAIN_S = 0.3
 IDLE_S = 5.0                                    # a phone that answered so recently need not prove itself
 HELD_BACK_B = 64                                # longer than any sentinel
 
@@ -124,16 +126,31 @@ class AdbTransport(ShellDevice):
     def _prove(self, give_up: float) -> None:
         """The phone answers, or a network phone does after it was connected anew; else DeviceUnreachable and a fix."""
         self._adb.start_server(self.name)
-        if self._network:
-            self._adb.connect(self._serial, self.name, _left_s(give_up))
-        said = self._answer(give_up)
-        if said is not None and self._network:
+        last, anew = time.monotonic() + RECONNECT_S, not self._network
+        while True:
+            error, attached = self._trouble_now(give_up)
+            if error is None:
+                return
+            # A connection of before may be a dead one; a new one is in vain while the phone's daemon is coming back.
+            late = time.monotonic() > last and (anew or not attached)
+            if isinstance(error, DeviceRefused) or not self._network or late:
+                raise error
             self._adb.disconnect(self._serial)  # "offline", or "device" though its cable is cut: only this helps
-            self._adb.connect(self._serial, self.name, _left_s(give_up))
-            said = self._answer(give_up)
-        if said is not None:
-            raise trouble(self.name, self._serial, said) or DeviceUnreachable(
-                f"{self.name}: {self._serial} does not answer ({said or 'no message'})")
+            time.sleep(LOOK_AGAIN_S if anew else 0.0)
+            anew = True
+
+    def _trouble_now(self, give_up: float) -> tuple[DeviceError | None, bool]:
+        """What is wrong, and whether the phone is attached, at least."""
+        try:
+            if self._network:
+                self._adb.connect(self._serial, self.name, _left_s(give_up))
+        except DeviceError as error:
+            return error, False
+        said = self._answer(give_up)
+        if said is None:
+            return None, True
+        return trouble(self.name, self._serial, said) or DeviceUnreachable(
+            f"{self.name}: {self._serial} does not answer ({said or 'no message'})"), True
 
     def _answer(self, give_up: float) -> str | None:
         """None when the phone answers `true` in time, else what adb says."""

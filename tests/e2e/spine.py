@@ -61,15 +61,28 @@ def write_campaign(folder: Path, model: str, fleet: str = FLEET, engine: str = "
     return path
 
 
+_WORDS: dict[int, Path] = {}                     # of processes that were started: their stderr
+
+
 def edgefleet(*words: object, home: Path, timeout_s: float = 180.0) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "harness.cli", *map(str, words)], capture_output=True, text=True,
                           timeout=timeout_s, env={**os.environ, "EDGEFLEET_HOME": str(home)}, check=False)
 
 
 def start(*words: object, home: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "harness.cli", *map(str, words)], stdout=subprocess.DEVNULL,
-                            stderr=subprocess.DEVNULL, env={**os.environ, "EDGEFLEET_HOME": str(home)},
-                            preexec_fn=_heed_ctrl_c)
+    """In the background; said() has its words."""
+    path = home.with_name(f"{home.name}.stderr")
+    with path.open("ab") as stderr:
+        process = subprocess.Popen([sys.executable, "-m", "harness.cli", *map(str, words)], stdout=subprocess.DEVNULL,
+                                   stderr=stderr, env={**os.environ, "EDGEFLEET_HOME": str(home)},
+                                   preexec_fn=_heed_ctrl_c)
+    _WORDS[process.pid] = path
+    return process
+
+
+def said(process: "subprocess.Popen[bytes]") -> str:
+    """The last of what it, and any that was started before it in its home, wrote to stderr."""
+    return _WORDS[process.pid].read_text(errors="replace")[-2000:]
 
 
 def _heed_ctrl_c() -> None:

@@ -15,7 +15,7 @@ from harness.lab.board import SYNTHETIC
 from harness.lab.lab import Lab
 from harness.lab.wire import Shape
 from tests import lab_kit
-from tests.e2e.spine import edgefleet, query, start
+from tests.e2e.spine import edgefleet, query, said, start
 from tests.lab.conftest import PHONE, with_python
 from tests.lab.test_trials import FINISH_S, attempts, outcomes, wait_for_window
 
@@ -91,7 +91,7 @@ def test_what_fails_while_the_journal_travels_costs_nothing(
         time.sleep(0.7)
         assert attempts(tiny_home, name) == [(1, "running", None, None)]
         faults.inject(lab, name, kind)
-    assert controller.wait(timeout=FINISH_S) == 0
+    assert controller.wait(timeout=FINISH_S) == 0, said(controller)
     assert attempts(tiny_home, name) == [(1, "done", None, None)]
     assert query(tiny_home, "select count(*) from inference where phase = 'window'")[0][0] > 0
 

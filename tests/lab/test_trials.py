@@ -14,7 +14,7 @@ import pytest
 
 from harness.lab import faults
 from harness.lab.lab import Lab
-from tests.e2e.spine import edgefleet, kill, query, start
+from tests.e2e.spine import edgefleet, kill, query, said, start
 from tests.lab.conftest import BOARD, OTHER_BOARD, PHONE, with_python
 
 pytestmark = pytest.mark.usefixtures("clean_devices")
@@ -38,7 +38,7 @@ def wait_for_window(lab: Lab, name: str, controller: "subprocess.Popen[bytes]") 
             with suppress(FileNotFoundError):   # it was collected just now
                 if '"phase":"window"' in journal.read_text():
                     return
-        assert controller.poll() is None, "the run ended before the window was seen"
+        assert controller.poll() is None, f"the run ended before the window was seen: {said(controller)}"
         time.sleep(0.05)
     raise AssertionError(f"no window on {name}")
 
@@ -64,14 +64,20 @@ def run_with(lab: Lab, name: str, path: Path, home: Path, *kinds: str, pause_s: 
 
 def test_every_trial_on_every_device_over_both_cables(lab: Lab, campaign: Any, tiny_home: Path) -> None:
     names = [member.name for member in lab.members]
+    others = {name: held(lab, name) - {".edgefleet-agent", "edgefleet"} for name in names}      # of other tests
     done = edgefleet("run", campaign(*names, duration_s=1.0, repeats=2), home=tiny_home)
     assert done.returncode == 0, done.stderr
     assert query(tiny_home, "select device, state, count(*) from trial group by 1, 2 order by 1") == [
         (name, "done", 2) for name in sorted(names)]
     for name in names:                          # the agent's folder is all that they have of us
-        folders = "/home/device", "/data/local/tmp"
-        left = lab.box(name).enter("find", *folders, "-mindepth", "1", "-maxdepth", "1").stdout.decode().split()
-        assert {Path(one).name for one in left} - {".keep"} in ({".edgefleet-agent"}, {"edgefleet"}), left
+        assert held(lab, name) - others[name] in ({".edgefleet-agent"}, {"edgefleet"})
+
+
+def held(lab: Lab, name: str) -> set[str]:
+    """Names in the folders where a device keeps what it is given."""
+    folders = "/home/device", "/data/local/tmp"
+    found = lab.box(name).enter("find", *folders, "-mindepth", "1", "-maxdepth", "1").stdout.decode().split()
+    return {Path(one).name for one in found}
 
 
 @pytest.mark.parametrize("kinds", [("kill-session",), ("cut", "restore"), ("freeze", "restore")])
