@@ -10,10 +10,8 @@ from typing import Any, Callable, Dict
 
 from device_agents.journal import Journal, JournalBroken
 from device_agents.preflight import NotReady
-from device_agents.registry import BadPlugin, UnknownPlugin
+from device_agents.registry import USER_MODULES, BadPlugin, UnknownPlugin
 from device_agents.seams import Unsupported, UserError
-
-_USER_MODULES = "edgefleet_plugin_"             # registry.py's name for modules from a user's folder
 
 
 class Stopped(BaseException):
@@ -78,7 +76,7 @@ def _disk_is_full(error: BaseException, journal: Journal) -> bool:
 
 def _in_a_users_file(error: BaseException) -> bool:
     frames = traceback.walk_tb(error.__traceback__)
-    if any(frame.f_globals.get("__name__", "").startswith(_USER_MODULES) for frame, _ in frames):
+    if any(frame.f_globals.get("__name__", "").startswith(USER_MODULES) for frame, _ in frames):
         return True
     name = getattr(error, "filename", None) if isinstance(error, SyntaxError) else None
     return bool(name) and "/plugins/" in str(name)

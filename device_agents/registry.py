@@ -12,6 +12,8 @@ import sys
 from types import ModuleType
 from typing import Any, FrozenSet, Iterable, List, Set
 
+USER_MODULES = "edgefleet_plugin_"              # how the names of modules from a user's folder begin
+
 
 class UnknownPlugin(Exception):
     """No such file. `name`, `folder` and `allowed` let the caller find near misses."""
@@ -42,7 +44,7 @@ def load_module(package: str, name: str, plugin_dirs: Iterable[str] = ()) -> Mod
     folder = package.rpartition(".")[2]
     if name in _own(package):
         return importlib.import_module(package + "." + name)
-    return _import_file(file_of(package, name, plugin_dirs), "edgefleet_plugin_%s_%s" % (folder, name))
+    return _import_file(file_of(package, name, plugin_dirs), "%s%s_%s" % (USER_MODULES, folder, name))
 
 
 def file_of(package: str, name: str, plugin_dirs: Iterable[str] = ()) -> str:

@@ -68,7 +68,7 @@ class Adascale(Adapter):
         self._since_change += 1
         wanted, reason, candidates = self._prefer(context, factor)
         if wanted == self._current:
-            self._wanted, self._wanted_for = "", 0
+            self._wanted = ""
             if self._since_change > self._patience:
                 self._patience = self._settings["patience"]     # it has held: trust changes again
         elif not all(self._fits(context, factor, self._costs[self._current], self._floor_of(self._current), 0.0)):
@@ -97,13 +97,12 @@ class Adascale(Adapter):
 
     def _prefer(self, context: Context, factor: float) -> Tuple[str, str, Tuple[Tuple[str, Optional[float]], ...]]:
         """(branch, why, candidates): the best by constraints and objective, hysteresis left aside."""
-        weight = self._energy_weight(context)
         fits = [self._fits(context, factor, self._costs[branch.id], branch.accuracy, 0.0) for branch in self._branches]
         candidates = tuple((branch.id, self._costs[branch.id].latency_ms * factor) for branch in self._branches)
-        feasible = [branch for branch, fit in zip(self._branches, fits) if all(fit)]
+        feasible = [branch.id for branch, fit in zip(self._branches, fits) if all(fit)]
         if feasible:
-            best = max(feasible, key=lambda branch: (self._score(branch, weight), -self._costs[branch.id].latency_ms))
-            return best.id, "best that fits, saving battery" if weight else "most accurate that fits", candidates
+            best, saves = max(feasible, key=self._ranks(context).__getitem__), self._energy_weight(context) > 0
+            return best, "best that fits, saving battery" if saves else "most accurate that fits", candidates
         for reason, kept in (("none fits the deadline: fastest within memory and accuracy floor", 2),
                              ("none fits deadline and accuracy floor: fastest within memory", 1)):
             within = [branch for branch, fit in zip(self._branches, fits) if all(fit[:kept])]
@@ -128,7 +127,7 @@ class Adascale(Adapter):
         """One more decision in favour of a better branch; change when there were enough. Returns the reason to give."""
         better = self._better(context, factor)
         if not better:
-            self._wanted, self._wanted_for = "", 0
+            self._wanted = ""
             return "kept: a better one fits, but not by the margin"
         known = self._wanted in better          # of those that were preferred meanwhile the one that asks for least
         self._wanted = min((self._wanted, better[0]), key=self._latency_ms) if known else better[0]
@@ -140,15 +139,20 @@ class Adascale(Adapter):
 
     def _better(self, context: Context, factor: float) -> List[str]:
         """What is preferred to the present branch and fits by the margin that a change takes, best first."""
-        weight, present_ms, found = self._energy_weight(context), self._latency_ms(self._current), []
+        ranks, present_ms = self._ranks(context), self._latency_ms(self._current)
+        found = []
         for branch in self._branches:
             cost = self._costs[branch.id]
             margin = self._settings["up_margin"] if cost.latency_ms > present_ms else 0.0
-            if all(self._fits(context, factor, cost, branch.accuracy, margin)):
-                found.append((self._score(branch, weight), -cost.latency_ms, branch.id))
-        present = next(branch for branch in self._branches if branch.id == self._current)
-        least = self._score(present, weight), -present_ms
-        return [name for score, latency, name in sorted(found, reverse=True) if (score, latency) > least]
+            if ranks[branch.id] > ranks[self._current] and all(
+                    self._fits(context, factor, cost, branch.accuracy, margin)):
+                found.append(branch.id)
+        return sorted(found, key=ranks.__getitem__, reverse=True)
+
+    def _ranks(self, context: Context) -> Dict[str, Tuple[float, float]]:
+        """Of each branch, what is preferred among those that fit: its score, then its speed."""
+        weight = self._energy_weight(context)
+        return {branch.id: (self._score(branch, weight), -self._latency_ms(branch.id)) for branch in self._branches}
 
     def _latency_ms(self, name: str) -> float:
         return self._costs[name].latency_ms
@@ -158,7 +162,7 @@ class Adascale(Adapter):
         if undone:
             self._patience = min(2 * self._patience, _LONGEST_PATIENCE * self._settings["patience"])
         self._left, self._current = self._current, wanted
-        self._wanted, self._wanted_for, self._since_change, self._first_ms = "", 0, 0, None
+        self._wanted, self._since_change, self._first_ms = "", 0, None
 
     def _score(self, branch: Branch, weight: float) -> float:
         return (1.0 - weight) * self._accuracy[branch.id] - weight * self._energy[branch.id]

@@ -16,7 +16,6 @@ from typing import Any
 DEBUG = "EDGEFLEET_DEBUG"
 BAD_INPUT, DEVICE_TROUBLE, FAILED, INTERRUPTED, BROKEN_PIPE = 2, 3, 1, 130, 141
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
-_OWN_MODULE = "edgefleet_plugin_"               # how the registry calls a user's file
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -62,7 +61,7 @@ def guarded(app: Any, arguments: list[str]) -> int:
 
 def explain(error: BaseException) -> tuple[str, int]:
     """One message for people and the exit code. Writes the traceback of an unexpected error to a file."""
-    from device_agents.registry import BadPlugin, UnknownPlugin
+    from device_agents.registry import USER_MODULES, BadPlugin, UnknownPlugin
     from device_agents.seams import Unsupported, UserError
     from harness.errors import ConfigError, EdgefleetError, StoreError
 
@@ -81,7 +80,7 @@ def explain(error: BaseException) -> tuple[str, int]:
         todo = "free some space" if error.errno in _DISK_IS_FULL else "check the permissions"
         return f"{error.strerror}{place}: {todo} and run the same command again; nothing is lost", BAD_INPUT
     own = [frame for frame in traceback.walk_tb(error.__traceback__)
-           if str(frame[0].f_globals.get("__name__")).startswith(_OWN_MODULE)]
+           if str(frame[0].f_globals.get("__name__")).startswith(USER_MODULES)]
     if own:
         return _in_a_plugin(error, *own[-1]), BAD_INPUT
     return _unexpected(error), FAILED

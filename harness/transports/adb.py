@@ -126,7 +126,7 @@ class AdbTransport(ShellDevice):
     def _prove(self, give_up: float) -> None:
         """The phone answers, or a network phone does after it was connected anew; else DeviceUnreachable and a fix."""
         self._adb.start_server(self.name)
-        last, anew = time.monotonic() + RECONNECT_S, not self._network
+        last, anew = min(give_up, time.monotonic() + RECONNECT_S), False
         while True:
             error, attached = self._trouble_now(give_up)
             if error is None:
