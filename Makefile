@@ -29,7 +29,7 @@ check: setup         ## style, types, who may import whom, and the agent on Pyth
 	$(BIN)/python tests/python36.py
 
 lab: setup           ## the virtual fleet: real sshd and adbd in network namespaces; needs root
-	$(BIN)/python -m pytest -m lab tests/lab || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m lab tests/lab || [ $$? -eq 5 ]
 
 lab-arm64: setup     ## a 64-bit ARM Debian under qemu-user behind sshd; needs root, mmdebstrap, qemu-user-static, minutes
 	$(BIN)/python -m pytest -m arm64 tests/lab --timeout 1500 || [ $$? -eq 5 ]

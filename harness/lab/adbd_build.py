@@ -4,6 +4,7 @@ Called by lab.py. Nothing is installed: sources and libraries are fetched by apt
 apt's signatures, and unpacked into the cache; neither they nor the binary are ever committed. ALLOW_ADBD_NO_AUTH lets
 any client in, which is right inside a network namespace and nowhere else. Refuses to guess about another version.
 """
+import fcntl
 import hashlib
 import os
 import re
@@ -58,6 +59,13 @@ def adbd(cache: Path, say: Callable[[str], None]) -> Path:
     folder = cache / f"adbd-{VERSION}"
     if (folder / "adbd").is_file():
         return folder / "adbd"
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "adbd.lock").open("a") as lock:   # who comes second finds it built
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return folder / "adbd" if (folder / "adbd").is_file() else _built(folder, say)
+
+
+def _built(folder: Path, say: Callable[[str], None]) -> Path:
     _need_programs()
     say(f"building adbd {VERSION} from Debian's source package, once; it takes a minute or two")
     part = folder.with_name(folder.name + f".{os.getpid()}.part")

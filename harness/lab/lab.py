@@ -21,7 +21,7 @@ from harness.lab import lab_folder, loopback, phone, sshd
 from harness.lab.adbd_build import adbd
 from harness.lab.board import Board, boards
 from harness.lab.box import Box
-from harness.lab.network import Network, free_subnet
+from harness.lab.network import Network, claiming, free_subnet
 
 STATE = "lab.json"
 POINTER = "pointer"                             # names the link that point_here made
@@ -110,13 +110,21 @@ def up(folder: Path, ssh: int, adb: int, cache: Path, say: Say, unprivileged: bo
         raise ConfigError("phones need root, because adbd listens on every address; --loopback goes with --adb 0")
     lab_folder.claim(folder)
     mode = "loopback" if unprivileged else "namespaces"
-    lab = Lab(folder.resolve(), mode, 0 if unprivileged else free_subnet(), ())
-    _save(lab)
     try:
+        lab = _save(Lab(folder.resolve(), mode, 0, ())) if unprivileged else _networked(folder.resolve(), mode)
         return _up_loopback(lab, ssh) if unprivileged else _up_namespaces(lab, ssh, adb, cache, say)
     except BaseException:
-        down(folder)
+        if (folder / STATE).exists():
+            down(folder)
         raise
+
+
+def _networked(folder: Path, mode: str) -> Lab:
+    """A lab whose switch is there already, so that another that starts meanwhile sees its subnet taken."""
+    with claiming():
+        lab = _save(Lab(folder, mode, free_subnet(), ()))
+        lab.network.create()
+    return lab
 
 
 def open_lab(folder: Path) -> Lab:
@@ -182,7 +190,6 @@ def _up_namespaces(lab: Lab, ssh: int, adb: int, cache: Path, say: Say) -> Lab:
                     for place, (name, board) in enumerate(zip(names, kinds)))
     lab = Lab(lab.folder, lab.mode, lab.network.subnet, members)
     _save(lab)
-    lab.network.create()
     for member, board in zip(members, kinds):
         box = lab.box(member.name)
         if board.kind == "phone":
@@ -282,8 +289,9 @@ def _without_members(folder: Path) -> Lab:
         raise ConfigError(f"{folder / STATE} is no state file of a lab; remove the folder by hand") from None
 
 
-def _save(lab: Lab) -> None:
+def _save(lab: Lab) -> Lab:
     state = {"mode": lab.mode, "subnet": lab.network.subnet, "members": [dict(one._asdict()) for one in lab.members]}
     part = lab.folder / f"{STATE}.part"
     part.write_text(json.dumps(state, indent=1))
     part.replace(lab.folder / STATE)
+    return lab

@@ -5,12 +5,17 @@ lab's tag, so that several labs live side by side and `down` finds all that is i
 port is then only what somebody sent. A device's hardware address is derived from its place, so it survives a reboot.
 """
 import json
+import socket
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from harness.errors import ConfigError
 
 FIRST_HOST = 10
+CLAIM_S = 30.0
+_CLAIM = b"\0edgefleet-lab-subnet"
 SUBNETS = range(200)
 
 
@@ -75,10 +80,17 @@ class Network:
 
     def packets_in(self, name: str) -> int:
         """IP packets that a device has received since it was plugged in, ARP not counted."""
-        text = subprocess.run(["ip", "netns", "exec", self.namespace(name), "cat", "/proc/net/snmp"],
+        return self._counted(name, "snmp", "Ip:", "InReceives")
+
+    def octets_in(self, name: str) -> int:
+        """Bytes of those packets."""
+        return self._counted(name, "netstat", "IpExt:", "InOctets")
+
+    def _counted(self, name: str, table: str, protocol: str, counter: str) -> int:
+        text = subprocess.run(["ip", "netns", "exec", self.namespace(name), "cat", f"/proc/net/{table}"],
                               capture_output=True, text=True, check=True).stdout
-        names, values = [line.split() for line in text.splitlines() if line.startswith("Ip:")]
-        return int(values[names.index("InReceives")])
+        names, values = [line.split() for line in text.splitlines() if line.startswith(protocol)]
+        return int(values[names.index(counter)])
 
     def _silence_ipv6(self, namespace: str) -> None:
         for scope in ("all", "default"):
@@ -99,6 +111,25 @@ def taps(index: int) -> tuple[str, str]:
 def namespaces() -> list[str]:
     text = subprocess.run(["ip", "-j", "netns", "list"], capture_output=True, text=True, check=True).stdout
     return [str(one["name"]) for one in json.loads(text or "[]")]
+
+
+@contextmanager
+def claiming() -> Iterator[None]:
+    """Hold while a free subnet is looked for and taken: of all labs that start, one at a time does so.
+
+    The lock is a name in the kernel's table of this network, like what it guards: no file, and gone with its holder.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as lock:
+        give_up = time.monotonic() + CLAIM_S
+        while True:
+            try:
+                lock.bind(_CLAIM)
+                break
+            except OSError:
+                if time.monotonic() > give_up:
+                    raise ConfigError(f"another lab is being made, for {CLAIM_S:.0f} s already; try again") from None
+                time.sleep(0.05)
+        yield
 
 
 def free_subnet() -> int:

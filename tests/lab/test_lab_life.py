@@ -1,6 +1,7 @@
 """Labs come and go, side by side, and leave nothing."""
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,17 @@ def test_two_labs_side_by_side_leave_nothing(tmp_path: Path) -> None:
     for one in (first, second[0]):
         assert traces_of(one.tag, one.folder) == []
         assert not one.folder.exists()
+
+
+def test_labs_that_start_at_once_have_networks_of_their_own(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "two", "three")]
+    try:
+        with ThreadPoolExecutor(len(folders)) as pool:
+            made = list(pool.map(lambda folder: lab.up(folder, 1, 0, tmp_path, print), folders))
+        assert len({one.network.subnet for one in made}) == len(folders)
+    finally:
+        for folder in folders:
+            lab.down(folder)
 
 
 def test_a_lab_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch: Any) -> None:

@@ -176,9 +176,13 @@ def test_a_full_disk_is_told_before_and_leaves_nothing(lab: Lab, name: str, tran
 def test_while_a_command_waits_not_one_packet_reaches_the_device(lab: Lab, name: str, transport: Any) -> None:
     """The measured window is such a wait: no keep-alive, no polling, no heartbeat."""
     done: list[Any] = []
-    thread = threading.Thread(target=lambda: done.append(transport.run(["sleep", "5"], 30.0)))
+    thread = threading.Thread(target=lambda: done.append(transport.run(["sleep", "6"], 30.0)))
     thread.start()
-    time.sleep(1.0)
+    give_up = time.monotonic() + 20.0
+    while not lab.box(name).processes("sleep"):
+        assert time.monotonic() < give_up, "the command did not begin"
+        time.sleep(0.05)
+    time.sleep(1.0)                             # for the last acknowledgements of its start
     before = lab.network.packets_in(name)
     time.sleep(3.0)
     assert lab.network.packets_in(name) == before

@@ -21,7 +21,8 @@ from tests.lab.test_trials import FINISH_S, attempts, outcomes, wait_for_window
 
 pytestmark = pytest.mark.usefixtures("clean_devices")
 
-PUSH = Shape(rate_mbit=2.0)                     # the samples of the bundle take seconds
+PUSH = Shape(rate_mbit=2.0)                     # the samples of the bundle, 1.5 MB, take seconds
+MORE_THAN_THE_AGENT_B = 300_000
 COLLECT = Shape(rate_mbit=0.02)                 # so does a journal
 FLOOD_B = 20_000_000
 
@@ -40,9 +41,11 @@ def agent_folder(lab: Lab, name: str) -> Path:
     return disk / ("data/local/tmp/edgefleet" if phone else "home/device/.edgefleet-agent")
 
 
-def pushes(lab: Lab, name: str) -> bool:
-    """Whether some content of the bundle is on its way there."""
-    return any(".part" in path.name for path in (agent_folder(lab, name) / "store").glob("*"))
+def pushes_to(lab: Lab, name: str) -> Callable[[], bool]:
+    """Whether content of the bundle is on its way there, as the device's network counts it from now on: adb passes on a
+    megabyte at a time, so a file can appear over there when all of it has travelled."""
+    before = lab.network.octets_in(name)
+    return lambda: lab.network.octets_in(name) - before > MORE_THAN_THE_AGENT_B
 
 
 def ended(lab: Lab, name: str) -> bool:
@@ -56,9 +59,10 @@ def ended(lab: Lab, name: str) -> bool:
 def test_a_link_that_is_cut_in_the_push_is_a_row_and_the_next_run_finishes_it(
         lab: Lab, name: str, campaign: Any, tiny_home: Path) -> None:
     faults.inject(lab, name, "slow-link", PUSH)
+    pushing = pushes_to(lab, name)
     path = campaign(name, duration_s=1.0)
     controller = start("run", path, "--scheduler", "inline", home=tiny_home)
-    when(lambda: pushes(lab, name), controller)
+    when(pushing, controller)
     faults.inject(lab, name, "cut")
     assert controller.wait(timeout=FINISH_S) == 3
     assert {row[1:] for row in attempts(tiny_home, name)} == {("failed", "DeviceUnreachable", "link")}
@@ -72,8 +76,9 @@ def test_a_link_that_is_cut_in_the_push_is_a_row_and_the_next_run_finishes_it(
 def test_a_daemon_that_is_killed_in_the_push_costs_one_attempt(
         lab: Lab, name: str, campaign: Any, tiny_home: Path) -> None:
     faults.inject(lab, name, "slow-link", PUSH)
+    pushing = pushes_to(lab, name)
     controller = start("run", campaign(name, duration_s=1.0), "--scheduler", "inline", home=tiny_home)
-    when(lambda: pushes(lab, name), controller)
+    when(pushing, controller)
     faults.inject(lab, name, "kill-session")
     assert controller.wait(timeout=FINISH_S) == 0
     *lost, done = attempts(tiny_home, name)
