@@ -30,6 +30,13 @@ class Clock:
 class Adapter:
     """ONLINE half of a method. Pure Python, deterministic given (view, contexts, outcomes); one object a trial."""
 
+    @staticmethod
+    def checked(settings: Dict[str, Any]) -> Dict[str, Any]:
+        """What a campaign states, with a value for each setting. Raises UserError for one that makes no sense.
+
+        Called for a campaign file, before hours are spent on it, and by start()."""
+        return dict(settings)
+
     def start(self, view: AdapterView, learned: Optional[bytes]) -> Decision:
         """First decision. `learned` is the trial's learned input, if it names one."""
         raise NotImplementedError

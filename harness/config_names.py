@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from device_agents import registry
-from device_agents.seams import Engine
+from device_agents.seams import Adapter, Engine, UserError
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def check_names(spec: "CampaignSpec", path: Path, imported: Iterable[str]) -> No
         _known("adapter", [method.adapter], adapters, f"{path} (methods.{label}.adapter)")
         _known("engine", [spec.engine(label)], engines, f"{path} (methods.{label}.engine)")
         _check_peers(spec, label, f"{path} (methods.{label})")
+        _check_settings(spec, label, f"{path} (methods.{label})")
     part = "workload" if spec.matrix.workload else ""
     workloads = spec.matrix.workloads
     _known("task", [task for task, _, _ in workloads], _plugins("workloads.tasks", spec),
@@ -72,6 +73,15 @@ def _check_shadows(spec: "CampaignSpec", path: Path) -> None:
             if file.stem in own and file.suffix in (".py", ".csv" * (package == TRACES)):
                 raise ConfigError(f"{path}: {file} has the name of one of edgefleet's own {folder}, which would be "
                                   "used in its place. Give it another name.")
+
+
+def _check_settings(spec: "CampaignSpec", label: str, where: str) -> None:
+    """By the adapter itself, as it will on the device, hours of training later."""
+    method = spec.method(label)
+    try:
+        registry.load("device_agents.adapters", method.adapter, Adapter, spec.plugin_dirs).checked(method.settings)
+    except UserError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def _check_peers(spec: "CampaignSpec", label: str, where: str) -> None:

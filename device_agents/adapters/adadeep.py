@@ -10,6 +10,7 @@ because a campaign states both in one place. It refuses (UserError) others, and 
 from typing import Any, Dict, Optional
 
 from device_agents.seams import Adapter, UserError
+from device_agents.settings import with_defaults
 from device_agents.wire import AdapterView, Context, Decision, Outcome
 
 _DEFAULTS: Dict[str, Any] = {"branch": "adadeep"}
@@ -17,12 +18,12 @@ _OFFLINE = ("budgets", "space", "storage_x", "energy_x", "energy_weight", "episo
 
 
 class Adadeep(Adapter):
+    @staticmethod
+    def checked(settings: Dict[str, Any]) -> Dict[str, Any]:
+        return with_defaults("adadeep", settings, _DEFAULTS, _OFFLINE)
+
     def start(self, view: AdapterView, learned: Optional[bytes]) -> Decision:  # noqa: ARG002
-        unknown = sorted(set(view.settings) - set(_DEFAULTS) - set(_OFFLINE))
-        if unknown:
-            raise UserError("adadeep has no setting %r; there is: %s" % (
-                unknown[0], ", ".join(sorted(_DEFAULTS) + sorted(_OFFLINE))))
-        wanted, there = dict(_DEFAULTS, **view.settings)["branch"], [branch.id for branch in view.branches]
+        wanted, there = self.checked(view.settings)["branch"], [branch.id for branch in view.branches]
         if wanted not in there:
             raise UserError("adadeep: the bundle has no branch %r, but: %s. The offline half makes it for each device "
                             "from that device's profile; run its bundle, not the parent's" % (wanted, ", ".join(there)))

@@ -25,6 +25,7 @@ It refuses (UserError) unknown settings and a device without profiled costs.
 from typing import Any, Dict, List, Optional, Tuple
 
 from device_agents.seams import Adapter, UserError
+from device_agents.settings import check_within, with_defaults
 from device_agents.wire import AdapterView, Branch, Context, Cost, Decision, Outcome
 
 _DEFAULTS: Dict[str, Any] = {
@@ -45,8 +46,16 @@ Fit = Tuple[bool, bool, bool]                   # memory, accuracy floor, budget
 
 
 class Adascale(Adapter):
+    @staticmethod
+    def checked(settings: Dict[str, Any]) -> Dict[str, Any]:
+        settings = with_defaults("adascale", settings, _DEFAULTS)
+        check_within("adascale", settings, (
+            ("rise", 0.0, 1.0), ("fall", 0.0, 1.0), ("margin", 0.0, 0.9), ("up_margin", 0.0, 0.9),
+            ("patience", 1, 10 ** 6), ("low_battery_pct", 1e-9, 100.0), ("mem_reserve_mb", 0.0, 1e9)))
+        return settings
+
     def start(self, view: AdapterView, learned: Optional[bytes]) -> Decision:  # noqa: ARG002
-        self._settings = _checked(view)
+        self._settings = self.checked(view.settings)
         self._branches = _candidates(view, self._settings["pareto"])
         self._costs: Dict[str, Cost] = {branch.id: view.costs[branch.id] for branch in self._branches}
         self._period_ms = view.period_ms
@@ -195,18 +204,6 @@ def _scaled(values: Dict[str, float]) -> Dict[str, float]:
     """To 0..1 over the branches; all 0 when they are alike."""
     least, most = min(values.values()), max(values.values())
     return {name: (value - least) / (most - least) if most > least else 0.0 for name, value in values.items()}
-
-
-def _checked(view: AdapterView) -> Dict[str, Any]:
-    unknown = sorted(set(view.settings) - set(_DEFAULTS))
-    if unknown:
-        raise UserError("adascale has no setting %r; there is: %s" % (unknown[0], ", ".join(sorted(_DEFAULTS))))
-    settings = dict(_DEFAULTS, **view.settings)
-    for name, least, most in (("rise", 0.0, 1.0), ("fall", 0.0, 1.0), ("margin", 0.0, 0.9), ("up_margin", 0.0, 0.9),
-                              ("patience", 1, 10 ** 6), ("low_battery_pct", 1e-9, 100.0), ("mem_reserve_mb", 0.0, 1e9)):
-        if not isinstance(settings[name], (int, float)) or not least <= settings[name] <= most:
-            raise UserError("adascale: %s must be within %g..%g, is %r" % (name, least, most, settings[name]))
-    return settings
 
 
 def _candidates(view: AdapterView, names: Optional[List[str]]) -> List[Branch]:

@@ -33,6 +33,7 @@ import json
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from device_agents.seams import Adapter, UserError
+from device_agents.settings import check_within, with_defaults
 from device_agents.wire import AdapterView, Branch, Context, Decision, Outcome
 
 _DEFAULTS: Dict[str, Any] = {
@@ -45,6 +46,7 @@ _DEFAULTS: Dict[str, Any] = {
     "epsilon": 0.1, "rate": 0.9, "discount": 0.1, "alpha": 0.1, "beta": 0.1,
     "idle_w": 2.0, "core_w": 1.5, "tx_w": 3.5, "rx_w": 3.0,
 }
+_UNLESS_STATED: Dict[str, Any] = {"actions": "exact", "threads": [1, 2], "peers": [], "sample_b": 4096, "learn": True}
 _MOST_ACTIONS = 256                             # in 144 states at the most: a table stays below 1 MiB
 _FORMAT = 1
 _NONE_PCT, _SMALL_PCT, _MEDIUM_PCT = 5.0, 25.0, 75.0
@@ -62,8 +64,28 @@ class Action(NamedTuple):
 
 
 class Autoscale(Adapter):
+    @staticmethod
+    def checked(settings: Dict[str, Any]) -> Dict[str, Any]:
+        settings = with_defaults("autoscale", settings, _DEFAULTS)
+        for name, value in _UNLESS_STATED.items():
+            if settings[name] is None:
+                settings[name] = value
+        check_within("autoscale", settings, (
+            ("epsilon", 0.0, 1.0), ("rate", 0.0, 1.0), ("discount", 0.0, 0.999), ("alpha", 0.0, 1e6),
+            ("beta", 0.0, 1e6), ("sample_b", 0.0, 1e9), ("idle_w", 0.0, 1e4), ("core_w", 0.0, 1e4),
+            ("tx_w", 0.0, 1e4), ("rx_w", 0.0, 1e4)))
+        if settings["actions"] not in ("exact", "branches"):
+            raise UserError("autoscale: actions must be exact or branches, is %r" % (settings["actions"],))
+        if not isinstance(settings["learn"], bool):
+            raise UserError("autoscale: learn must be true or false, is %r" % (settings["learn"],))
+        threads = settings["threads"]
+        if not isinstance(threads, list) or not threads \
+                or not all(type(one) is int and 1 <= one <= 64 for one in threads):
+            raise UserError("autoscale: threads must be whole numbers from 1 to 64, is %r" % (threads,))
+        return settings
+
     def start(self, view: AdapterView, learned: Optional[bytes]) -> Decision:
-        self._settings = _checked(view)
+        self._settings = self.checked(view.settings)
         self._rng = view.rng
         self._branches = {branch.id: branch for branch in view.branches}
         self._actions = _actions(view.branches, self._settings)
@@ -202,28 +224,6 @@ def _actions(branches: Tuple[Branch, ...], settings: Dict[str, Any]) -> List[Act
         raise UserError("autoscale: %d actions, at most %d; fewer branches, threads or peers" % (len(made),
                                                                                                 _MOST_ACTIONS))
     return made
-
-
-def _checked(view: AdapterView) -> Dict[str, Any]:
-    unknown = sorted(set(view.settings) - set(_DEFAULTS))
-    if unknown:
-        raise UserError("autoscale has no setting %r; there is: %s" % (unknown[0], ", ".join(sorted(_DEFAULTS))))
-    settings = dict(_DEFAULTS, **view.settings)
-    for name, value in (("actions", "exact"), ("threads", [1, 2]), ("peers", []), ("sample_b", 4096), ("learn", True)):
-        if settings[name] is None:
-            settings[name] = value
-    for name, most in (("epsilon", 1.0), ("rate", 1.0), ("discount", 0.999), ("alpha", 1e6), ("beta", 1e6),
-                       ("sample_b", 1e9), ("idle_w", 1e4), ("core_w", 1e4), ("tx_w", 1e4), ("rx_w", 1e4)):
-        if not isinstance(settings[name], (int, float)) or not 0 <= settings[name] <= most:
-            raise UserError("autoscale: %s must be within 0..%g, is %r" % (name, most, settings[name]))
-    if settings["actions"] not in ("exact", "branches"):
-        raise UserError("autoscale: actions must be exact or branches, is %r" % (settings["actions"],))
-    if not isinstance(settings["learn"], bool):
-        raise UserError("autoscale: learn must be true or false, is %r" % (settings["learn"],))
-    threads = settings["threads"]
-    if not isinstance(threads, list) or not threads or not all(type(one) is int and 1 <= one <= 64 for one in threads):
-        raise UserError("autoscale: threads must be whole numbers from 1 to 64, is %r" % (threads,))
-    return settings
 
 
 def _loaded(data: bytes, names: List[str]) -> Dict[State, Values]:

@@ -4,20 +4,22 @@ settings {"branch": X}: a branch's id; "full" = the most multiply-accumulates; "
 the fewest multiply-accumulates where no costs are known; "idle-best" = the most accurate branch whose idle latency fits
 the deadline, ties to the faster one, and "smallest" where none fits. It refuses (UserError) other words.
 """
-from typing import Optional
+from typing import Any, Dict, Optional
 
 from device_agents.seams import Adapter, UserError
+from device_agents.settings import with_defaults
 from device_agents.wire import AdapterView, Branch, Context, Decision, Outcome
 
 _WORDS = ("full", "smallest", "idle-best")
 
 
 class Fixed(Adapter):
+    @staticmethod
+    def checked(settings: Dict[str, Any]) -> Dict[str, Any]:
+        return with_defaults("fixed", settings, {"branch": "full"})
+
     def start(self, view: AdapterView, learned: Optional[bytes]) -> Decision:  # noqa: ARG002
-        unknown = sorted(set(view.settings) - {"branch"})
-        if unknown:
-            raise UserError("fixed has no setting %r; there is: branch" % unknown[0])
-        wanted = view.settings.get("branch", "full")
+        wanted = self.checked(view.settings)["branch"]
         self._decision = Decision(_choose(view, wanted).id, reason="fixed: %s" % wanted)
         return self._decision
 

@@ -10,15 +10,22 @@ It refuses (UserError) unknown settings.
 """
 from typing import Any, Dict, Optional
 
-from device_agents.seams import Adapter, UserError
+from device_agents.seams import Adapter
+from device_agents.settings import check_within, with_defaults
 from device_agents.wire import AdapterView, Context, Decision, Outcome
 
 _DEFAULTS: Dict[str, Any] = {"patience": 10, "headroom": 0.1}
 
 
 class Greedy(Adapter):
+    @staticmethod
+    def checked(settings: Dict[str, Any]) -> Dict[str, Any]:
+        settings = with_defaults("greedy", settings, _DEFAULTS)
+        check_within("greedy", settings, (("patience", 1, 10 ** 6), ("headroom", 0.0, 10.0)))
+        return settings
+
     def start(self, view: AdapterView, learned: Optional[bytes]) -> Decision:  # noqa: ARG002
-        settings = _checked(view)
+        settings = self.checked(view.settings)
         self._patience, self._headroom = settings["patience"], settings["headroom"]
         sizes = {branch.id: float(branch.macs) for branch in view.branches}
         self._order = sorted(sizes, key=lambda name: -sizes[name])
@@ -53,14 +60,3 @@ class Greedy(Adapter):
         if chosen != self._current:
             self._current, self._in_time = chosen, 0
         return Decision(chosen, {}, reason, tuple((name, self._last_ms[name] or None) for name in self._order))
-
-
-def _checked(view: AdapterView) -> Dict[str, Any]:
-    unknown = sorted(set(view.settings) - set(_DEFAULTS))
-    if unknown:
-        raise UserError("greedy has no setting %r; there is: %s" % (unknown[0], ", ".join(sorted(_DEFAULTS))))
-    settings = dict(_DEFAULTS, **view.settings)
-    for name, least, most in (("patience", 1, 10 ** 6), ("headroom", 0.0, 10.0)):
-        if not isinstance(settings[name], (int, float)) or not least <= settings[name] <= most:
-            raise UserError("greedy: %s must be within %g..%g, is %r" % (name, least, most, settings[name]))
-    return settings

@@ -4,20 +4,22 @@ settings {"every": N}: inferences between two draws, 1 unless stated. Draws are 
 come from the view's generator, so that a trial's seed repeats them. It senses nothing and refuses (UserError) other
 settings.
 """
-from typing import Optional
+from typing import Any, Dict, Optional
 
-from device_agents.seams import Adapter, UserError
+from device_agents.seams import Adapter
+from device_agents.settings import check_within, with_defaults
 from device_agents.wire import AdapterView, Context, Decision, Outcome
 
 
 class RandomBranch(Adapter):
+    @staticmethod
+    def checked(settings: Dict[str, Any]) -> Dict[str, Any]:
+        settings = with_defaults("random", settings, {"every": 1})
+        check_within("random", settings, [("every", 1, 10 ** 9)])
+        return settings
+
     def start(self, view: AdapterView, learned: Optional[bytes]) -> Decision:  # noqa: ARG002
-        unknown = sorted(set(view.settings) - {"every"})
-        if unknown:
-            raise UserError("random has no setting %r; there is: every" % unknown[0])
-        self._every = view.settings.get("every", 1)
-        if not isinstance(self._every, int) or isinstance(self._every, bool) or self._every < 1:
-            raise UserError("random: every must be a whole number of inferences from 1 on, is %r" % (self._every,))
+        self._every = self.checked(view.settings)["every"]
         self._rng = view.rng
         self._decisions = [Decision(branch.id, reason="random") for branch in view.branches]
         self._draw()

@@ -37,6 +37,10 @@ from device_agents.wire import LoadTrace
 def generate(duration_s: float, seed: int) -> LoadTrace:
     return LoadTrace("made", ("t_s", "cpu_pct"), ((0.0, float(seed % 100)), (duration_s / 2, 50.0)))
 '''
+ADAPTER = """from device_agents.seams import Adapter
+class Still(Adapter):
+    pass
+"""
 ENGINE = """'An engine of stated costs.'
 from device_agents.seams import Engine
 class Paper(Engine):
@@ -48,7 +52,7 @@ RUNTIMES = {("a", "paper"): "paper 1", ("b", "paper"): "paper 1"}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name, text in (("adapters/still.py", ""), ("engines/paper.py", ENGINE), ("tasks/toy.py", ""),
+    for name, text in (("adapters/still.py", ADAPTER), ("engines/paper.py", ENGINE), ("tasks/toy.py", ""),
                        ("models/net.py", ""), ("traces/flat.csv", "t_s,cpu_pct\n0,20\n"),
                        ("traces/made.py", GENERATOR)):
         path = tmp_path / "plugins" / name

@@ -37,6 +37,11 @@ class Paper(Engine):
     processor = "%s"
 """
 
+ADAPTER = """from device_agents.seams import Adapter
+class Still(Adapter):
+    pass
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -47,6 +52,7 @@ def folder(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     (tmp_path / "plugins/engines/paper.py").write_text(ENGINE % "gpu")
+    (tmp_path / "plugins/adapters/still.py").write_text(ADAPTER)
     return tmp_path
 
 
@@ -167,6 +173,23 @@ def test_every_mistake_is_told_in_one_sentence(folder: Path, old: str, new: str,
         load(folder, GOOD.replace(old, new))
     assert said in str(caught.value)
     assert str(folder / "c.toml") in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ('branch = "full"', "brunch = 1", "fixed has no setting 'brunch'; there is: branch"),
+    ('"still"\nbranch = "full"', '"adascale"\npatience = 0', "adascale: patience must be a whole number within 1..1e"),
+    ('"still"\nbranch = "full"', '"adaspring"\nform = "x"', "adaspring: form must be select or evolve, is 'x'"),
+    ('"still"\nbranch = "full"', '"autoscale"\nthreads = [0]', "autoscale: threads must be whole numbers from 1 to 64"),
+    ('"still"\nbranch = "full"', '"adadeep"\nfinetune = 3', "adadeep has no setting 'finetune'; there is: branch, bud"),
+    ('"still"\nbranch = "full"', '"random"\nevery = true', "random: every must be a whole number within 1..1e+09"),
+    ('"still"\nbranch = "full"', '"greedy"\nheadroom = "x"', "greedy: headroom must be a number within 0..10, is 'x'"),
+])
+def test_a_setting_that_makes_no_sense_is_told_before_anything_is_built(
+        folder: Path, old: str, new: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(folder, GOOD.replace(old, new).replace('adapter = "still"', 'adapter = "fixed"'))
+    assert str(caught.value).startswith(f"{folder / 'c.toml'} (methods.still-full): {said}")
     assert caught.value.exit_code == 2
 
 
