@@ -25,6 +25,20 @@ class OnnxEngine(Engine):
     def runtime(cls) -> str:
         return "onnxruntime %s" % _import_runtime().__version__
 
+    @classmethod
+    def check_knobs(cls, knobs: Dict[str, Any]) -> None:
+        name = cls.__module__.rpartition(".")[2]
+        unknown = sorted(set(knobs) - set(_KNOBS))
+        if unknown:
+            raise UserError("engine %s has no knob %s; there is: %s" % (name, unknown[0], ", ".join(_KNOBS)))
+        if knobs.get("processor", cls.processor) != cls.processor:
+            raise UserError("engine %s runs on %s, not on %r" % (name, cls.processor, knobs["processor"]))
+        threads, cpus = knobs.get("threads", 1), knobs.get("cpus")
+        if type(threads) is not int or threads < 1:
+            raise UserError("knob threads must be a whole number >= 1, is %r" % (threads,))
+        if cpus is not None and not (isinstance(cpus, list) and cpus and all(type(one) is int for one in cpus)):
+            raise UserError("knob cpus must be a list of core numbers, as [0, 1], is %r" % (cpus,))
+
     def open(self, bundle: BranchBundle, store: str, settings: Dict[str, Any]) -> None:  # noqa: ARG002
         self._onnxruntime = _import_runtime()
         import numpy
@@ -65,22 +79,11 @@ class OnnxEngine(Engine):
     def options(self, knobs: Dict[str, Any]) -> Any:
         """SessionOptions; UserError for knobs that make no sense. Puts the calling thread on its `cpus`, which the
         threads that it starts inherit."""
-        unknown = sorted(set(knobs) - set(_KNOBS))
-        if unknown:
-            raise UserError("engine %s has no knob %s; there is: %s" % (
-                type(self).__module__.rpartition(".")[2], unknown[0], ", ".join(_KNOBS)))
-        if knobs.get("processor", self.processor) != self.processor:
-            raise UserError("engine %s runs on %s, not on %r" % (
-                type(self).__module__.rpartition(".")[2], self.processor, knobs["processor"]))
-        threads = knobs.get("threads", 1)
-        if not isinstance(threads, int) or threads < 1:
-            raise UserError("knob threads must be a whole number >= 1, is %r" % (threads,))
+        self.check_knobs(knobs)
         cpus = knobs.get("cpus")
-        if cpus is not None and not (isinstance(cpus, list) and cpus and all(type(one) is int for one in cpus)):
-            raise UserError("knob cpus must be a list of core numbers, as [0, 1], is %r" % (cpus,))
         self._move(self._every_cpu if cpus is None else frozenset(cpus))
         options = self._onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = knobs.get("threads", 1)
         options.inter_op_num_threads = 1
         options.execution_mode = self._onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3

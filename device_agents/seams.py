@@ -68,6 +68,10 @@ class Engine:
         """Name and version, e.g. "onnxruntime 1.31.1". Raises Unsupported, saying what to install, when absent."""
         raise NotImplementedError
 
+    @classmethod
+    def check_knobs(cls, knobs: Dict[str, Any]) -> None:
+        """Raises UserError for what makes no sense on any device. For a campaign file, before hours are spent on it."""
+
     def open(self, bundle: BranchBundle, store: str, settings: Dict[str, Any]) -> None:
         """Once, before any load. `store` is the folder in which files are named by their sha256. `settings` holds
         "seed", "clock", "costs" ({branch: Cost}) and what Order.extra has for the engine; in a trial also

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from harness.config_names import check_names, check_processors, processor_of
+from harness.config_names import check_knobs, check_names, check_processors, processor_of
 from harness.errors import ConfigError
 from harness.spec_file import Name, Spec, read_toml, validated
 
@@ -248,4 +248,5 @@ def load_campaign(path: Path, imported: Iterable[str] = ()) -> CampaignSpec:
                           "(it is relative to the campaign file).")
     check_names(spec, path, imported)
     check_processors(spec, path)
+    check_knobs(spec, path)
     return spec

@@ -43,6 +43,17 @@ def check_processors(spec: "CampaignSpec", path: Path) -> None:
                           "file for each.")
 
 
+def check_knobs(spec: "CampaignSpec", path: Path) -> None:
+    """By each engine itself, as it will on the device. What only a device knows, as its cores, is not asked."""
+    for name in spec.engines:
+        engine = registry.load("device_agents.engines", name, Engine, spec.plugin_dirs)
+        stated = {key: value for key, value in spec.knobs(name).items() if key not in engine.per_call}
+        try:
+            engine.check_knobs(stated)
+        except UserError as error:
+            raise ConfigError(f"{path} (trial.knobs): {error}") from None
+
+
 def check_names(spec: "CampaignSpec", path: Path, imported: Iterable[str]) -> None:
     """Every name in the file is a file name in a folder; say which is not."""
     _check_shadows(spec, path)

@@ -29,6 +29,10 @@ class Remote(Engine):
     def runtime(cls) -> str:
         return "remote 1%s%s: %s" % (OVER, LOCAL, registry.load("device_agents.engines", LOCAL, Engine).runtime())
 
+    @classmethod
+    def check_knobs(cls, knobs: Dict[str, Any]) -> None:
+        registry.load("device_agents.engines", LOCAL, Engine).check_knobs(knobs)
+
     def __init__(self) -> None:
         self.local: Engine = registry.load("device_agents.engines", LOCAL, Engine)()
         self._peers: Dict[str, Peer] = {}

@@ -193,6 +193,19 @@ def test_a_setting_that_makes_no_sense_is_told_before_anything_is_built(
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize("engine", ["onnxruntime_cpu", "remote"])
+@pytest.mark.parametrize(("knobs", "said"), [
+    ("thread = 2", "engine onnxruntime_cpu has no knob thread; there is: threads, cpus, processor"),
+    ("threads = true", "knob threads must be a whole number >= 1, is True"),
+    ('cpus = "0-3"', "knob cpus must be a list of core numbers, as [0, 1], is '0-3'"),
+])
+def test_a_knob_that_makes_no_sense_is_told_before_anything_is_built(
+        folder: Path, engine: str, knobs: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(folder, GOOD.replace('engine = "paper"', f'engine = "{engine}"\nknobs = {{ {knobs} }}'))
+    assert str(caught.value) == f"{folder / 'c.toml'} (trial.knobs): {said}"
+
+
 @pytest.mark.parametrize("name", ["adapters/fixed.py", "sensors/cpu.py", "methods/adascale.py", "traces/ramp.py",
                                   "traces/idle.csv", "traces/ramp.csv"])
 def test_a_file_that_one_of_ours_would_be_taken_for_is_refused(folder: Path, name: str) -> None:
