@@ -10,7 +10,7 @@
     └── TrialError                                                       exit 1
         ├── AgentCrashed        the journal ends without done or failed           blame device   1 retry, keeps the tail
         ├── AgentTimeout        not done by its due time                          blame device   1 retry
-        └── AgentFailed         the agent says why, with its traceback            blame user or harness, never retried
+        └── AgentFailed         it says why, or hung in a user's file             blame user or harness, never retried
     StoreError (db.errors)   schema too new, disk full, locked           exit 2   blame user     stops the campaign
     UserError (seams)        raised by workloads/ and reports/           exit 2   blame user     never retried
 

@@ -10,7 +10,15 @@ import re
 from contextlib import suppress
 from typing import Any
 
-from harness.errors import AgentCrashed, AgentFailed, DeviceNotReady, DeviceUnsupported, EdgefleetError
+from harness.errors import (
+    AgentCrashed,
+    AgentFailed,
+    AgentTimeout,
+    DeviceNotReady,
+    DeviceUnsupported,
+    EdgefleetError,
+    TrialError,
+)
 
 PIECE_B = 1 << 20                               # of a line that is read at a time
 TRACEBACK_CHARS = 20_000                        # of it that are looked at, from its end
@@ -31,6 +39,18 @@ def failure(state: str, journal_gz: bytes, where: str) -> EdgefleetError:
     if kind == "unsupported":
         return DeviceUnsupported(message)
     return AgentFailed(message, blame="user" if kind == "user" else "harness")
+
+
+def overdue(journal_gz: bytes, words: str) -> TrialError:
+    """The error of a trial that had to be stopped, whose journal says where it was if it could still say something.
+
+    In a file of the user's own: then the device is not to blame, and another try would hang, too.
+    """
+    last = _object(_tail(journal_gz)[1]) or {}
+    frames = _OWN_FRAME.findall(str(last.get("traceback"))[-TRACEBACK_CHARS:])
+    if frames:
+        return AgentFailed(f"{words}: it was in {frames[-1][0]}, line {frames[-1][1]}, and was stopped there", "user")
+    return AgentTimeout(f"{words}; stopped")
 
 
 def _said(last: dict[str, Any]) -> str:

@@ -17,10 +17,10 @@ from device_agents.wire import BranchBundle, Cost, Order, Trial, canonical_json,
 from harness.collected import Collected
 from harness.config import PreflightSpec
 from harness.device import Device, Held, Waited, held_trials, open_probed, plugin_files
-from harness.errors import AgentTimeout, DeviceUnreachable, DeviceUnsupported, EdgefleetError
+from harness.errors import DeviceUnreachable, DeviceUnsupported, EdgefleetError
 from harness.fleet import DeviceSpec, FleetSpec
 from harness.home import Home
-from harness.journal_end import failure
+from harness.journal_end import failure, overdue
 from harness.leases import Windows
 from harness.peers import Peers
 from harness.preflight import limits
@@ -221,9 +221,9 @@ class Runner:
             ended = self._ended(device, trial, attempt, SETUP_S)
         if ended.state == "running":
             device.stop(trial.id, attempt)
-            late = AgentTimeout(f"{trial.device}: trial {trial.id} was not done {SETUP_S:.0f} s after its time; "
-                                "stopped")
-            late.journal = self._ended(device, trial, attempt, STOPPED_S).journal_gz
+            journal = self._ended(device, trial, attempt, STOPPED_S).journal_gz
+            late = overdue(journal, f"{trial.device}: trial {trial.id} was not done {SETUP_S:.0f} s after its time")
+            late.journal = journal
             raise late
         return ended
 

@@ -196,9 +196,32 @@ def test_a_plugin_that_does_not_parse(campaign, tmp_path, tiny_home):
     with_plugins_beside(campaign)
     misspell(campaign, '"adascale"', '"mine"')
     done = edgefleet("run", campaign, "--scheduler", "inline", home=tiny_home)
-    assert done.returncode in (1, 2), done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    assert "mine.py" in done.stderr + edgefleet("status", home=tiny_home).stdout
+    refused(done, 2, "mine.py")
+
+
+HUNG = """from device_agents.seams import Adapter
+from device_agents.wire import Decision
+class Hung(Adapter):
+    def start(self, view, learned):
+        return Decision(view.branches[0].id)
+    def decide(self, context, last):
+        while True:
+            pass
+"""
+
+
+def test_an_adapter_that_hangs_is_named_and_not_tried_again(campaign, tmp_path, tiny_home):
+    (tmp_path / "plugins" / "adapters").mkdir(parents=True)
+    (tmp_path / "plugins" / "adapters" / "hung.py").write_text(HUNG)
+    with_plugins_beside(campaign)
+    misspell(campaign, '"fixed-full", "fixed-smallest", "adascale"', '"hung"')
+    impatient = "import sys\nfrom harness import runner\nfrom harness.cli import main\nrunner.SETUP_S = 3.0\nmain()"
+    done = subprocess.run([sys.executable, "-c", impatient, "run", str(campaign), "--scheduler", "inline"], cwd=ROOT,
+                          env={**os.environ, "EDGEFLEET_HOME": str(tiny_home)}, capture_output=True, text=True,
+                          timeout=120, check=False)
+    [(state, error, blame, message)] = query(tiny_home, "select state, error, blame, message from attempt")
+    assert (state, error, blame) == ("failed", "AgentFailed", "user"), done.stderr
+    assert "not done 3 s after its time: it was in adapters/hung.py, line 7, and was stopped there" in message
 
 
 def test_a_second_run_at_the_same_time(campaign, tiny_home):

@@ -52,7 +52,8 @@ def folder(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     (tmp_path / "plugins/engines/paper.py").write_text(ENGINE % "gpu")
-    (tmp_path / "plugins/adapters/still.py").write_text(ADAPTER)
+    for name in ("still", "mover"):
+        (tmp_path / f"plugins/adapters/{name}.py").write_text(ADAPTER)
     return tmp_path
 
 
