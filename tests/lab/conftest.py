@@ -1,6 +1,7 @@
 """One lab for all tests of this folder: two boards and two phones, mended after each test. Skips, with the reason,
 without root; builds adbd once (see lab_kit.CACHE)."""
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -161,11 +162,10 @@ def arm_programs_run() -> Iterator[None]:
     if any(path.name.startswith("qemu-aarch64") for path in BINFMT.glob("*")):
         yield
         return
-    mounts = not (BINFMT / "register").exists()
-    if mounts and subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", BINFMT], check=False).returncode:
+    mount = ["mount", "-t", "binfmt_misc", "binfmt_misc", BINFMT]
+    if not (BINFMT / "register").exists() and subprocess.run(mount, check=False).returncode:
         pytest.skip("this kernel has no binfmt_misc")
-    (BINFMT / "register").write_text(f":{EMULATOR}:M::{MAGIC[0]}:{MAGIC[1]}:{qemu}:POF")
+    mine = f"{EMULATOR}-{os.getpid()}"          # of several workers each has its own
+    (BINFMT / "register").write_text(f":{mine}:M::{MAGIC[0]}:{MAGIC[1]}:{qemu}:POF")
     yield
-    (BINFMT / EMULATOR).write_text("-1")
-    if mounts:
-        subprocess.run(["umount", BINFMT], check=False)
+    (BINFMT / mine).write_text("-1")            # the mount stays: another worker may use it
