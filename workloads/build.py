@@ -64,6 +64,7 @@ def _build(home: Path, recipe: Recipe, weights: str, progress: Report, plugin_di
     import torch
 
     from workloads import train
+    from workloads.joint_cost import joint_flops
     from workloads.parent import load_weights, save_weights
 
     task = load_task(recipe.task, plugin_dirs)
@@ -87,10 +88,11 @@ def _build(home: Path, recipe: Recipe, weights: str, progress: Report, plugin_di
         log.append(f"reused the trained weights {weights[:12]}; exporting them anew")
     branches, artifacts, worst = _export(net, specs, task, data, progress)
     log.append(f"exported {len(branches)} branches; largest difference from torch {worst:.1e}")
+    flops = joint_flops(net, task.shape, settings, len(data.train.y))
     bundle = BranchBundle(
         id="", task=recipe.task, model=recipe.model, seed=recipe.seed, classes=task.classes, shape=task.shape,
         dtype="float32", samples="", labels="", count=0, branches=branches,
-        training=_facts(settings, run.passes, run.steps, data))
+        training=_facts(settings, run.passes, run.steps, flops, data))
     return write_bundle(home, bundle, artifacts, evaluation_samples(data.test), {
         **run._asdict(), "weights": weights, "torch": torch.__version__, "threads": torch.get_num_threads(),
         "export_worst": worst})
@@ -143,7 +145,7 @@ def _export(net: Any, specs: Sequence[BranchSpec], task: Task, data: Dataset,
     return tuple(branches[spec.id] for spec in specs), artifacts, worst
 
 
-def _facts(settings: TrainSettings, passes: int, steps: int, data: Dataset) -> dict[str, Any]:
+def _facts(settings: TrainSettings, passes: int, steps: int, flops: float, data: Dataset) -> dict[str, Any]:
     """What the manifest says of the training: only what the recipe decides, so that the id is stable."""
-    return {"settings": settings._asdict(), "passes": passes, "steps": steps,
+    return {"settings": settings._asdict(), "passes": passes, "steps": steps, "flops": flops,
             "samples": {"train": len(data.train.y), "val": len(data.val.y), "test": len(data.test.y)}}

@@ -15,12 +15,12 @@ import torch
 from workloads import train
 from workloads.alone import net_for
 from workloads.branches import BranchSpec, trained
+from workloads.joint_cost import FLOPS_A_MAC, path_macs
 from workloads.seams import Dataset, Model, Report, Task
 from workloads.settings import TrainSettings
 from workloads.size import measure
 from workloads.supernet import SuperNet
 
-FLOPS_A_MAC = 6
 PUBLISHED_PCT = -66.89
 
 
@@ -110,30 +110,13 @@ class _FlopCount:
 
     def __init__(self, net: SuperNet, shape: tuple[int, ...]) -> None:
         self.total = 0.0
-        self._parts = {spec.id: _parts(net, spec, shape) for spec in net.specs}
+        self._parts = {spec.id: path_macs(net, spec, shape) for spec in net.specs}
         net.register_forward_pre_hook(self._count)
 
     def _count(self, _net: torch.nn.Module, inputs: tuple[torch.Tensor, Sequence[BranchSpec]]) -> None:
         x, specs = inputs
         parts = {path: macs for spec in specs for path, macs in self._parts[spec.id].items()}
         self.total += FLOPS_A_MAC * sum(parts.values()) * len(x)
-
-
-def _parts(net: SuperNet, spec: BranchSpec, shape: tuple[int, ...]) -> dict[tuple[object, ...], int]:
-    """MACs of each part of a branch, by the path that leads through it; branches share what has the same path."""
-    x, path = torch.zeros(1, *shape), (spec.width,)  # type: torch.Tensor, tuple[object, ...]
-    parts: dict[tuple[object, ...], int] = {}
-    for number, module in enumerate(net.extract(spec).eval()):
-        if number == 0:
-            path = (*path, "stem")
-        elif number <= spec.stages:
-            path = (*path, spec.variant(number))
-        else:
-            path = (*path, spec.id, number)     # the head is the branch's own
-        parts[path] = measure(module, tuple(x.shape[1:])).macs
-        with torch.no_grad():
-            x = module(x)
-    return parts
 
 
 def _accuracies(net: SuperNet, specs: Sequence[BranchSpec], data: Dataset) -> dict[str, float]:

@@ -18,7 +18,7 @@ from workloads.seams import Task
 #: a better exporter must not cost anybody an hour of training.
 WEIGHT_SOURCES = ("branches.py", "checkpoint.py", "cifar_files.py", "settings.py", "size.py", "splits.py",
                   "supernet.py", "train.py", "models/operators.py")
-ARTIFACT_SOURCES = ("build.py", "evaluation.py", "export.py", "quantise.py")
+ARTIFACT_SOURCES = ("build.py", "evaluation.py", "export.py", "joint_cost.py", "quantise.py")
 WEIGHT_LIBRARIES, ARTIFACT_LIBRARIES = ("torch", "numpy"), ("onnx", "onnxruntime")
 
 

@@ -31,6 +31,8 @@ def make(query: Query) -> Table:
         rows.append(_row(query, first, query.all_bundles[bundle], query.preparations.get((label, device, bundle))))
     columns = (*names(_NAMES),
                Column("joint_passes", "joint passes", "samples", 0, about="training that all rows of a network share"),
+               Column("joint_flops", "joint FLOPs", "G", 0,
+                      about="floating-point operations of that training, in 10^9: computed, not counted"),
                *_SPENT,
                Column("bytes", "pushed", "MB", 2,
                       about="branches of the bundle that its trials run, and weights that they are derived from"),
@@ -60,11 +62,12 @@ def _row(query: Query, first: Row, parent: Row, made: Row | None) -> tuple[Cell,
     spent = [float(budget[column.key]) / _SCALE.get(column.key, 1.0) if budget.get(column.key) else NOTHING
              for column in _SPENT]
     pushed_b = budget.get("bytes") or sum({one.artifact: one.size_b for one in query.branches[first.bundle]}.values())
-    passes = parent.training.get("passes")
+    passes, flops = parent.training.get("passes"), parent.training.get("flops")
     picked = {key: value for key, value in query.bundles[first.bundle].training.items() if key == "pick"}
     chosen = {**made.settings, **picked} if made else {}
     return (parent.task, parent.model, parent.seed, first.device, first.label,
-            NOTHING if passes is None else int(passes), *spent, pushed_b / 1e6,
+            NOTHING if passes is None else int(passes), NOTHING if flops is None else flops / _SCALE["flops"],
+            *spent, pushed_b / 1e6,
             len(made.tuning) if made and made.tuning else NOTHING,
             canonical_json(chosen) if chosen else "the defaults" if made and made.tuning else "")
 

@@ -7,12 +7,14 @@ import torch
 from torch import nn
 
 from workloads.branches import BranchSpec, early_exit, full, operators
+from workloads.joint_cost import FLOPS_A_MAC, joint_flops, path_macs
 from workloads.models.operators import chain
-from workloads.overhead import FLOPS_A_MAC, Point, curve, train_alone, train_jointly
+from workloads.overhead import Point, curve, train_alone, train_jointly
 from workloads.seams import Dataset, Model, Split, Task
 from workloads.settings import TrainSettings
 from workloads.size import measure
 from workloads.supernet import Shape, SuperNet, residual
+from workloads.train import fit, joint_loss
 
 torch.set_num_threads(1)                        # tiny networks: a second thread only waits
 
@@ -89,6 +91,25 @@ def test_shared_parts_count_once(points: list[Point]) -> None:
     samples = joint.epochs * 96
     assert joint.passes == 3 * samples
     assert FLOPS_A_MAC * samples * macs(0) < joint.flops < FLOPS_A_MAC * samples * sum(map(macs, range(3)))
+
+
+@pytest.mark.parametrize(("settings", "off_pct"), [
+    (SETTINGS._replace(sampled=0), 0), (SETTINGS, 0), (SETTINGS._replace(epochs=6, full_share=0.5, tail_epochs=2), 0),
+    (SETTINGS._replace(epochs=40, sampled=1, half_epochs=20), 3), (SETTINGS._replace(tail_epochs=9, sampled=1), 20)])
+def test_what_a_joint_training_costs_follows_from_its_settings(settings: TrainSettings, off_pct: float) -> None:
+    """Counted beside it, step by step; exactly where every draw is the same."""
+    specs = (*Small().branches(), operators(2, stage2="dpconv"))
+    net, data, counted = Small().build(Halves.shape, 2, specs), Halves().load(), 0.0
+
+    def count(_net: nn.Module, inputs: tuple[torch.Tensor, list[BranchSpec]]) -> None:
+        nonlocal counted
+        x, chosen = inputs
+        parts = {path: one for spec in chosen for path, one in path_macs(net, spec, tuple(x.shape[1:])).items()}
+        counted += FLOPS_A_MAC * len(x) * sum(parts.values())
+
+    net.register_forward_pre_hook(count)
+    fit(net, joint_loss(net, Halves.shape, settings), data.train, settings, 1, lambda _: None)
+    assert joint_flops(net, Halves.shape, settings, 96) == pytest.approx(counted, rel=off_pct / 100 + 1e-12)
 
 
 def test_alone_stops_at_the_joint_accuracy(points: list[Point]) -> None:

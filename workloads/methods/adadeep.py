@@ -182,7 +182,7 @@ class _Made(NamedTuple):
 def _tuned(case: DeviceCase, settings: Mapping[str, Any], pick: str, plain: "nn.Module", task: Task, data: Dataset,
            report: Report) -> _Made:
     """The pick, fine-tuned, unless that made it worse on validation data; as a branch."""
-    from workloads import compress, derive, judge, overhead, train
+    from workloads import compress, derive, joint_cost, judge, train
     from workloads.parent import load_weights, save_weights
     from workloads.recipe import source_digests
     from workloads.settings import resolve
@@ -209,7 +209,7 @@ def _tuned(case: DeviceCase, settings: Mapping[str, Any], pick: str, plain: "nn.
         branch, artifact = tuned, tuned_artifact
     else:
         said += "; kept the inherited weights, which are better"
-    flops = float(branch.macs * (judge.FLOPS_A_MAC * 2 * seen + overhead.FLOPS_A_MAC * log.passes))
+    flops = float(branch.macs * (judge.FLOPS_A_MAC * 2 * seen + joint_cost.FLOPS_A_MAC * log.passes))
     return _Made(branch, artifact, log._asdict(), 2 * seen + log.passes, flops, said)
 
 
