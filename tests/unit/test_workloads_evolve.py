@@ -89,6 +89,9 @@ def test_what_the_bundle_says_and_costs(tmp_path: Path, built: Any) -> None:
     assert not list(folder.path.glob("*.onnx"))
     assert made.budget["bytes"] == sum(folder.files[digest].stat().st_size for digest in bundle.files.values())
     assert made.budget["search_s"] > 0
+    samples = made.budget["passes"] / len(bundle.branches)          # that recalibrated each branch: whole batches
+    assert 0 < samples <= parent.bundle.training["samples"]["train"]
+    assert made.budget["flops"] == 2 * samples * sum(branch.macs for branch in bundle.branches)
     assert made.settings == {"branches": [branch.id for branch in bundle.branches]}
     assert any("leaves out int8" in line for line in made.log)
     assert "files" not in (parent.path / "manifest.json").read_text()   # ids of other bundles stay what they were

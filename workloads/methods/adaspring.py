@@ -33,6 +33,7 @@ class Adaspring(Method):
         if form != "evolve":
             raise UserError(f"adaspring has no form {form!r}; there is: select, evolve")
         from workloads.evolve import evolve_bundle
+        from workloads.judge import FLOPS_A_MAC, recalibrated
 
         made = evolve_bundle(case.home, case.parent, case.plugin_dirs, report)
         kept = {branch.id for branch in made.folder.bundle.branches}
@@ -43,6 +44,8 @@ class Adaspring(Method):
         log += [f"evolve form leaves out {branch.id}: its integer weights and their scales come from a calibration on "
                 f"this machine, not from a slice of the parent's weights"
                 for branch in case.parent.bundle.branches if branch.id not in kept]
-        return Prepared(settings={"branches": [branch.id for branch in made.folder.bundle.branches]},
-                        bundle=made.folder, log=tuple(log),
-                        budget={"bytes": float(made.recipes_b + made.weights_b), "search_s": made.seconds})
+        branches, samples = made.folder.bundle.branches, recalibrated(case.parent.bundle.training["samples"]["train"])
+        return Prepared(settings={"branches": [branch.id for branch in branches]}, bundle=made.folder, log=tuple(log),
+                        budget={"bytes": float(made.recipes_b + made.weights_b), "search_s": made.seconds,
+                                "passes": float(samples * len(branches)),
+                                "flops": float(FLOPS_A_MAC * samples * sum(branch.macs for branch in branches))})
