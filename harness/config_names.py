@@ -65,7 +65,7 @@ def check_names(spec: "CampaignSpec", path: Path, imported: Iterable[str]) -> No
         _known("adapter", [method.adapter], adapters, f"{path} (methods.{label}.adapter)")
         _known("engine", [spec.engine(label)], engines, f"{path} (methods.{label}.engine)")
         _check_peers(spec, label, f"{path} (methods.{label})")
-    for label in {*spec.methods, *spec.matrix.method}:
+    for label in dict.fromkeys((*spec.methods, *spec.matrix.method)):
         _check_settings(spec, label, f"{path} (methods.{label})")
     part = "workload" if spec.matrix.workload else ""
     workloads = spec.matrix.workloads

@@ -46,21 +46,30 @@ def overdue(journal_gz: bytes, words: str) -> TrialError:
 
     In a file of the user's own: then the device is not to blame, and another try would hang, too.
     """
-    last = _object(_tail(journal_gz)[1]) or {}
-    frames = _OWN_FRAME.findall(str(last.get("traceback"))[-TRACEBACK_CHARS:])
-    if frames:
-        return AgentFailed(f"{words}: it was in {frames[-1][0]}, line {frames[-1][1]}, and was stopped there", "user")
+    place = _own_place(_traceback(_object(_tail(journal_gz)[1]) or {}))
+    if place:
+        return AgentFailed(f"{words}: it was in {place}, and was stopped there", "user")
     return AgentTimeout(f"{words}; stopped")
 
 
 def _said(last: dict[str, Any]) -> str:
     """The agent's last words; those of an exception in a file of the user's own with its class, file and line."""
-    message, text = str(last.get("message")), str(last.get("traceback"))[-TRACEBACK_CHARS:]
-    frames = _OWN_FRAME.findall(text)
-    if not frames:
+    message, text = str(last.get("message")), _traceback(last)
+    place = _own_place(text)
+    if not place:
         return message
     kind = re.search(rf"^([A-Za-z_][\w.]*)(?:: )?{re.escape(message)}$", text.rstrip("\n"), re.MULTILINE)
-    return f"{kind[1] + ': ' if kind else ''}{message} ({frames[-1][0]}, line {frames[-1][1]})"
+    return f"{kind[1] + ': ' if kind else ''}{message} ({place})"
+
+
+def _traceback(last: dict[str, Any]) -> str:
+    return str(last.get("traceback"))[-TRACEBACK_CHARS:]
+
+
+def _own_place(text: str) -> str:
+    """File and line of the innermost frame of the user's own in a traceback, or ''."""
+    frames = _OWN_FRAME.findall(text)
+    return f"{frames[-1][0]}, line {frames[-1][1]}" if frames else ""
 
 
 def _tail(journal_gz: bytes) -> tuple[int, bytes]:

@@ -42,6 +42,7 @@ _LEAST_FACTOR = 0.5
 _SIGMA_MAC_PJ, _SIGMA_CACHE_PJ, _SIGMA_MEMORY_PJ, _EPS = 5e3, 0.05, 100.0, 0.5
 _BYTES_PER_PARAM = {"int8": 1.0, "uint8": 1.0, "float16": 2.0, "bfloat16": 2.0}
 
+Ranks = Dict[str, Tuple[float, float]]          # of each branch
 Fit = Tuple[bool, bool, bool]                   # memory, accuracy floor, budget
 
 
@@ -69,13 +70,14 @@ class Adascale(Adapter):
         self._first_ms: Optional[float] = None  # latency of the first inference after a switch
         self._current = max(self._branches, key=lambda branch: branch.accuracy).id
         context = Context(0, deadline_ms=view.deadline_ms, accuracy_floor=view.accuracy_floor)
-        self._current, reason, candidates = self._prefer(context, 1.0)
+        self._current, reason, candidates = self._prefer(context, 1.0, self._ranks(context))
         return Decision(self._current, {}, reason, candidates)
 
     def decide(self, context: Context, last: Optional[Outcome]) -> Decision:
         factor = self._learn(context, last)
         self._since_change += 1
-        wanted, reason, candidates = self._prefer(context, factor)
+        ranks = self._ranks(context)
+        wanted, reason, candidates = self._prefer(context, factor, ranks)
         if wanted == self._current:
             self._wanted = ""
             if self._since_change > self._patience:
@@ -83,7 +85,7 @@ class Adascale(Adapter):
         elif not all(self._fits(context, factor, self._costs[self._current], self._floor_of(self._current), 0.0)):
             self._change(wanted)
         else:
-            reason = self._wait(context, factor, reason)
+            reason = self._wait(self._better(context, factor, ranks), reason)
         return Decision(self._current, {}, reason, candidates)
 
     def _learn(self, context: Context, last: Optional[Outcome]) -> float:
@@ -104,13 +106,14 @@ class Adascale(Adapter):
             self._energy = self._energies()
         return self._factor
 
-    def _prefer(self, context: Context, factor: float) -> Tuple[str, str, Tuple[Tuple[str, Optional[float]], ...]]:
+    def _prefer(self, context: Context, factor: float,
+                ranks: Ranks) -> Tuple[str, str, Tuple[Tuple[str, Optional[float]], ...]]:
         """(branch, why, candidates): the best by constraints and objective, hysteresis left aside."""
         fits = [self._fits(context, factor, self._costs[branch.id], branch.accuracy, 0.0) for branch in self._branches]
         candidates = tuple((branch.id, self._costs[branch.id].latency_ms * factor) for branch in self._branches)
         feasible = [branch.id for branch, fit in zip(self._branches, fits) if all(fit)]
         if feasible:
-            best, saves = max(feasible, key=self._ranks(context).__getitem__), self._energy_weight(context) > 0
+            best, saves = max(feasible, key=ranks.__getitem__), self._energy_weight(context) > 0
             return best, "best that fits, saving battery" if saves else "most accurate that fits", candidates
         for reason, kept in (("none fits the deadline: fastest within memory and accuracy floor", 2),
                              ("none fits deadline and accuracy floor: fastest within memory", 1)):
@@ -132,9 +135,8 @@ class Adascale(Adapter):
             budget_ms = min(budget_ms, left_ms)
         return memory, floor, cost.latency_ms * factor <= budget_ms * (1.0 - further_margin)
 
-    def _wait(self, context: Context, factor: float, reason: str) -> str:
+    def _wait(self, better: List[str], reason: str) -> str:
         """One more decision in favour of a better branch; change when there were enough. Returns the reason to give."""
-        better = self._better(context, factor)
         if not better:
             self._wanted = ""
             return "kept: a better one fits, but not by the margin"
@@ -146,10 +148,9 @@ class Adascale(Adapter):
         self._change(self._wanted)
         return reason
 
-    def _better(self, context: Context, factor: float) -> List[str]:
+    def _better(self, context: Context, factor: float, ranks: Ranks) -> List[str]:
         """What is preferred to the present branch and fits by the margin that a change takes, best first."""
-        ranks, present_ms = self._ranks(context), self._latency_ms(self._current)
-        found = []
+        present_ms, found = self._latency_ms(self._current), []
         for branch in self._branches:
             cost = self._costs[branch.id]
             margin = self._settings["up_margin"] if cost.latency_ms > present_ms else 0.0
@@ -158,7 +159,7 @@ class Adascale(Adapter):
                 found.append(branch.id)
         return sorted(found, key=ranks.__getitem__, reverse=True)
 
-    def _ranks(self, context: Context) -> Dict[str, Tuple[float, float]]:
+    def _ranks(self, context: Context) -> Ranks:
         """Of each branch, what is preferred among those that fit: its score, then its speed."""
         weight = self._energy_weight(context)
         return {branch.id: (self._score(branch, weight), -self._latency_ms(branch.id)) for branch in self._branches}

@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,15 @@ def big(tmp_path: Path) -> Path:
     path = tmp_path / "big"
     path.write_bytes(os.urandom(20_000_000))
     return path
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(lab: Lab) -> Iterator[None]:
+    """No other test finds what was pushed here."""
+    yield
+    for member in lab.members:
+        faults.inject(lab, member.name, "restore")
+        lab.box(member.name).enter("rm", "-rf", HOME)
 
 
 def after(seconds: float, lab: Lab, name: str, *kinds: str) -> threading.Thread:

@@ -36,7 +36,8 @@ class Adaspring(Method):
         from workloads.judge import FLOPS_A_MAC, recalibrated
 
         made = evolve_bundle(case.home, case.parent, case.plugin_dirs, report)
-        kept = {branch.id for branch in made.folder.bundle.branches}
+        branches, samples = made.folder.bundle.branches, recalibrated(case.parent.bundle.training["samples"]["train"])
+        kept = [branch.id for branch in branches]
         exported_b = sum(branch.size_b for branch in case.parent.bundle.branches if branch.id in kept)
         log = [f"evolve form: {len(kept)} recipes of {made.recipes_b} bytes and the parent's weights of "
                f"{made.weights_b} bytes, in place of {exported_b} bytes of ONNX files; largest difference of a derived "
@@ -44,8 +45,7 @@ class Adaspring(Method):
         log += [f"evolve form leaves out {branch.id}: its integer weights and their scales come from a calibration on "
                 f"this machine, not from a slice of the parent's weights"
                 for branch in case.parent.bundle.branches if branch.id not in kept]
-        branches, samples = made.folder.bundle.branches, recalibrated(case.parent.bundle.training["samples"]["train"])
-        return Prepared(settings={"branches": [branch.id for branch in branches]}, bundle=made.folder, log=tuple(log),
+        return Prepared(settings={"branches": kept}, bundle=made.folder, log=tuple(log),
                         budget={"bytes": float(made.recipes_b + made.weights_b), "search_s": made.seconds,
                                 "passes": float(samples * len(branches)),
                                 "flops": float(FLOPS_A_MAC * samples * sum(branch.macs for branch in branches))})
